@@ -1,0 +1,240 @@
+"""The base of every node: parameters from the table, lifecycle with self-activation, diagnostics, a clean end."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.exceptions import InvalidParameterException, InvalidParameterValueException
+from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.lifecycle import LifecycleNodeMixin, LifecycleState, TransitionCallbackReturn
+from rclpy.node import Node
+from rclpy.parameter import Parameter as RosParameter
+from std_msgs.msg import Header
+
+from laim_ros.nodes import messages, qos
+from laim_ros.parameters import Parameter, ParameterValue, ParameterValueError
+
+_DIAGNOSTICS_PERIOD_S = 1.0
+_EXECUTOR_THREADS = 3
+"""One for data, one for lifecycle transitions (a model may take minutes to load), one for services that wait."""
+
+
+class NodeError(RuntimeError):
+    """A node cannot do what it was asked; the message says why and what to change."""
+
+
+class LaimNode(LifecycleNodeMixin, Node):
+    """A managed node that configures and activates itself unless `autostart` is false.
+
+    Subclasses override `configure`, `activate`, `deactivate`, `cleanup`, which raise on failure, and may override
+    `check_parameters`, `parameters_changed` and `diagnostics`.
+    """
+
+    def __init__(self, name: str, table: Sequence[Parameter], **node_arguments: object) -> None:
+        Node.__init__(self, name, **node_arguments)
+        # Transitions have a group of their own: while a model loads, `ros2 lifecycle get` and data still get answers.
+        self._transitions = MutuallyExclusiveCallbackGroup()
+        LifecycleNodeMixin.__init__(self, callback_group=self._transitions)
+        self._table = {parameter.name: parameter for parameter in table}
+        self.add_on_set_parameters_callback(self._on_set_parameters)
+        for parameter in table:
+            self.declare_parameter(parameter.name, parameter.default, _descriptor(parameter))
+        self.check_parameters(self.values)
+        self.add_post_set_parameters_callback(lambda _: self.parameters_changed(self.values))
+        self._last_error = ""
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", qos.DIAGNOSTICS)
+        self.create_timer(_DIAGNOSTICS_PERIOD_S, self._publish_diagnostics)
+        self._autostart_timer = (
+            self.create_timer(0.0, self._bring_up, self._transitions) if self.values["autostart"] else None
+        )
+
+    # What a node of the package fills in.
+
+    def configure(self) -> None:
+        """Load what is needed to work. Raises on failure; the node then stays unconfigured."""
+
+    def activate(self) -> None:
+        """Begin to work. Raises on failure; the node then stays inactive."""
+
+    def deactivate(self) -> None:
+        """Stop working; must not fail."""
+
+    def cleanup(self) -> None:
+        """Let go of what `configure` loaded; must not fail, and may be called when nothing is loaded."""
+
+    def check_parameters(self, values: Mapping[str, ParameterValue]) -> None:
+        """Refuse values that do not fit each other by raising ValueError; its text becomes the `reason`."""
+
+    def parameters_changed(self, values: Mapping[str, ParameterValue]) -> None:
+        """Called after parameters were set."""
+
+    def diagnostics(self) -> tuple[bytes, str, Mapping[str, object]]:
+        """Level, one sentence, and figures for `/diagnostics` while the node is active."""
+        return DiagnosticStatus.OK, "active", {}
+
+    # Parameters.
+
+    @property
+    def values(self) -> dict[str, ParameterValue]:
+        """All parameters of the table, each in the type of its default."""
+        return {name: entry.check(self.get_parameter(name).value) for name, entry in self._table.items()}
+
+    def _on_set_parameters(self, parameters: list[RosParameter]) -> SetParametersResult:
+        try:
+            changed = {p.name: self._check_one(p) for p in parameters if p.name in self._table}
+            if all(self.has_parameter(name) for name in self._table):
+                self.check_parameters({**self.values, **changed})
+        except ValueError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        return SetParametersResult(successful=True)
+
+    def _check_one(self, parameter: RosParameter) -> ParameterValue:
+        entry = self._table[parameter.name]
+        value = entry.check(parameter.value)
+        declared = self.has_parameter(entry.name)
+        if declared and not entry.live and self.state != "unconfigured" and value != self.values[entry.name]:
+            raise ParameterValueError(
+                f"{entry.name} is read when the node is configured: run `ros2 lifecycle set "
+                f"{self.get_fully_qualified_name()} deactivate`, then `cleanup`, set it, then `configure` and `activate`"
+            )
+        return value
+
+    # Lifecycle.
+
+    @property
+    def state(self) -> str:
+        """Name of the lifecycle state: `unconfigured`, `inactive`, `active`, or that of a transition."""
+        return self._state_machine.current_state[1]
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Transition: load."""
+        return self._attempt("configure", self.configure, undo=self.cleanup)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Transition: begin to work."""
+        return self._attempt("activate", self.activate, undo=self.deactivate)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Transition: stop working."""
+        return self._attempt("deactivate", self.deactivate)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Transition: let go of everything loaded."""
+        return self._attempt("clean up", self.cleanup)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Transition: the end."""
+        return self._attempt("shut down", self.close)
+
+    def close(self) -> None:
+        """Stop working and let go of everything, in whatever state the node is."""
+        self.deactivate()
+        self.cleanup()
+
+    def _attempt(
+        self, what: str, action: Callable[[], None], undo: Callable[[], None] | None = None
+    ) -> TransitionCallbackReturn:
+        # rclpy swallows exceptions of transitions, so they are told here.
+        try:
+            action()
+        except Exception as error:
+            known = isinstance(error, (NodeError, ValueError))
+            self._last_error = f"cannot {what}: {error}" if known else f"cannot {what}: {type(error).__name__}: {error}"
+            self.get_logger().error(self._last_error)
+            if not known:
+                import traceback
+
+                self.get_logger().error(traceback.format_exc())
+            if undo is not None:
+                undo()
+            return TransitionCallbackReturn.FAILURE
+        self._last_error = ""
+        return TransitionCallbackReturn.SUCCESS
+
+    def _bring_up(self) -> None:
+        self._autostart_timer.cancel()
+        for trigger in (self.trigger_configure, self.trigger_activate):
+            if trigger() != TransitionCallbackReturn.SUCCESS:
+                return
+
+    # Diagnostics.
+
+    def stamp_now(self, frame_id: str = "") -> Header:
+        """A header of this moment on the node's (possibly simulated) clock."""
+        return Header(stamp=self.get_clock().now().to_msg(), frame_id=frame_id)
+
+    def _publish_diagnostics(self) -> None:
+        if self._last_error:
+            level, text, values = DiagnosticStatus.ERROR, self._last_error, {}
+        elif self.state == "active":
+            level, text, values = self.diagnostics()
+        else:
+            level, text, values = DiagnosticStatus.WARN, self.state, {}
+        name = self.get_fully_qualified_name()
+        self._diagnostics.publish(messages.diagnostics_message(self.stamp_now(), name, level, text, values))
+
+
+def run(make: Callable[[], LaimNode], arguments: Sequence[str] | None = None) -> int:
+    """Runs a node until it is interrupted or terminated; returns the exit status."""
+    rclpy.init(args=arguments)
+    node: LaimNode | None = None
+    executor = MultiThreadedExecutor(_EXECUTOR_THREADS)
+    try:
+        node = make()
+        executor.add_node(node)
+        executor.spin()
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    except (InvalidParameterException, InvalidParameterValueException, ValueError) as error:
+        rclpy.logging.get_logger("laim_ros").fatal(_startup_error(error))
+        return 2
+    finally:
+        _end(node, executor)
+    return 0
+
+
+def _end(node: LaimNode | None, executor: MultiThreadedExecutor) -> None:
+    # A second Ctrl-C during the end must not leave threads behind, so the end runs where signals do not interrupt it.
+    def finish() -> None:
+        executor.shutdown(timeout_sec=5.0)
+        if node is not None:
+            node.close()
+            node.destroy_node()
+        rclpy.try_shutdown()
+
+    ending = threading.Thread(target=finish)
+    ending.start()
+    while ending.is_alive():
+        try:
+            ending.join()
+        except KeyboardInterrupt:
+            continue
+
+
+def _startup_error(error: Exception) -> str:
+    if isinstance(error, InvalidParameterValueException):
+        return f"parameter '{error.parameter_name if hasattr(error, 'parameter_name') else ''}' refused: {error}"
+    return f"cannot start: {error}"
+
+
+def _descriptor(parameter: Parameter) -> ParameterDescriptor:
+    kind = type(parameter.default)
+    when = "acts from the next frame on" if parameter.live else "read when the node is configured"
+    descriptor = ParameterDescriptor(
+        description=parameter.description,
+        additional_constraints="; ".join(filter(None, (parameter.bounds(), when))),
+        # A float parameter also takes `5`; the table checks types itself.
+        dynamic_typing=kind is float,
+    )
+    if parameter.minimum is not None and parameter.maximum is not None and not parameter.choices:
+        if kind is int:
+            descriptor.integer_range = [IntegerRange(from_value=int(parameter.minimum), to_value=int(parameter.maximum))]
+        elif kind is float:
+            bounds = {"from_value": float(parameter.minimum), "to_value": float(parameter.maximum)}
+            descriptor.floating_point_range = [FloatingPointRange(**bounds)]
+    return descriptor

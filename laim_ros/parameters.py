@@ -1,0 +1,205 @@
+"""Every ROS parameter of every node, declared once as data.
+
+The nodes declare from these tables, `config/coinference.yaml` and the table in the README are generated from them, and
+nothing else repeats a default. No ROS here, so that tools can read the tables where ROS is not installed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from laim_ros.plan import BIT_WIDTHS, PICTURE_FORMATS, Plan, PlanError
+
+ParameterValue = bool | int | float | str | list[str]
+
+DEFAULT_MODEL = "laim-mini-blip2"
+DEFAULT_PICTURE_CODEC = "jpeg90"
+
+
+class ParameterValueError(ValueError):
+    """A value that a parameter does not take; the message names the parameter and what it takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One ROS parameter.
+
+    Attributes:
+        name: name, with its unit where it has one.
+        default: default value; its type is the parameter's type. An integer is also taken where the default is a float.
+        description: one sentence for people.
+        minimum, maximum: inclusive bounds of a number; None where there is none.
+        choices: the values allowed, or empty for any.
+        live: True where a change acts from the next frame on; False where it is read when the node is configured.
+    """
+
+    name: str
+    default: ParameterValue
+    description: str
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[ParameterValue, ...] = ()
+    live: bool = False
+
+    def check(self, value: object) -> ParameterValue:
+        """`value` in the type of the default.
+
+        Raises:
+            ParameterValueError: wrong type, out of bounds, or not among the choices.
+        """
+        kind = type(self.default)
+        if kind is float and type(value) is int:
+            value = float(value)
+        if kind is list and isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
+            value = list(value)
+        if type(value) is not kind:
+            raise ParameterValueError(f"{self.name} takes {_TYPE_NAMES[kind]}, not {value!r}")
+        if self.choices and value not in self.choices:
+            raise ParameterValueError(f"{self.name} takes one of {_listed(self.choices)}, not {value!r}")
+        if kind in (int, float) and not self._in_bounds(value):
+            raise ParameterValueError(f"{self.name} takes {self.bounds()}, not {value!r}")
+        return value
+
+    def bounds(self) -> str:
+        """The values allowed, in words: `0 … 60`, `one of a, b`, or an empty string."""
+        if self.choices:
+            return f"one of {_listed(self.choices)}"
+        if self.minimum is None and self.maximum is None:
+            return ""
+        if self.maximum is None:
+            return f"{self.minimum:g} or more"
+        return f"{self.minimum:g} … {self.maximum:g}"
+
+    def _in_bounds(self, value: float) -> bool:
+        above = self.minimum is None or value >= self.minimum
+        below = self.maximum is None or value <= self.maximum
+        return math.isfinite(value) and above and below
+
+
+_TYPE_NAMES = {bool: "true or false", int: "an integer", float: "a number", str: "a string", list: "a list of strings"}
+
+
+def _listed(values: tuple[ParameterValue, ...]) -> str:
+    return ", ".join(str(value) for value in values)
+
+
+_AUTOSTART = Parameter("autostart", True, "Configure and activate without being asked.")
+_THREADS = Parameter("num_threads", 0, "Threads for tensor operations; 0 lets PyTorch choose.", minimum=0, maximum=256)
+_MODEL = Parameter("model", DEFAULT_MODEL, "Shipped name, local folder or hub id of the model.")
+_TRANSPORT = Parameter(
+    "image_transport", "raw", "Which image topic to use: raw (`image`) or `image/compressed`.", choices=("raw", "compressed")
+)
+_NUM_BEAMS = Parameter("num_beams", 1, "Beams of the caption search; 1 is greedy.", minimum=1, maximum=16)
+_MAX_NEW_TOKENS = Parameter("max_new_tokens", 30, "Longest caption or answer, in tokens.", minimum=1, maximum=512)
+_DTYPE = Parameter("dtype", "float32", "Number format of the model.", choices=("float32", "bfloat16", "float16"))
+_DEVICE = Parameter("device", "auto", "Where the model runs: cpu, cuda, cuda:N, or auto.")
+
+ROBOT: tuple[Parameter, ...] = (
+    _MODEL,
+    Parameter("last_split", "qformer", "Last stage that is loaded; later split points are refused."),
+    Parameter("weight_bits", 32, "Bits per weight of the head: 32 (float32) or 16 (bfloat16).", choices=(16, 32)),
+    _DEVICE,
+    _THREADS,
+    _TRANSPORT,
+    _NUM_BEAMS,
+    _MAX_NEW_TOKENS,
+    _AUTOSTART,
+    Parameter("split_point", "qformer", "Last stage run on the robot: input, vit.K, vision, qformer or output.", live=True),
+    Parameter("feature_bits", 8, "Bits per element of the tensor that is sent.", choices=BIT_WIDTHS, live=True),
+    Parameter(
+        "codec",
+        "auto",
+        f"Feature codec (plain), or at split_point input a picture format with quality ({PICTURE_FORMATS[0]}75); "
+        f"auto is plain or {DEFAULT_PICTURE_CODEC}.",
+        live=True,
+    ),
+    Parameter("rate_hz", 0.0, "Most frames per second to run; 0 is as many as possible.", 0.0, 1000.0, live=True),
+    Parameter(
+        "deadline_s", 0.0, "Results later than this after the image count as missed; 0 is none.", 0.0, 3600.0, live=True
+    ),
+    Parameter(
+        "min_change",
+        0.0,
+        "Frames whose features changed by less than this share since the last one sent repeat its result; 0 sends all.",
+        0.0,
+        1.0,
+        live=True,
+    ),
+    Parameter("prompt", "", "Text that the caption continues; empty captions freely.", live=True),
+    Parameter(
+        "question_template", "Question: {question} Answer:", "Prompt made of a message on laim/question.", live=True
+    ),
+    Parameter("describe_timeout_s", 10.0, "Longest wait of ~/describe for a result.", 0.1, 3600.0, live=True),
+)
+
+EDGE: tuple[Parameter, ...] = (
+    _MODEL,
+    Parameter("first_split", "input", "Earliest split point that is served; stages before it are not loaded."),
+    _DEVICE,
+    _DTYPE,
+    _THREADS,
+    Parameter("robots", [""], "Namespaces of the robots to serve; empty serves every robot that is found."),
+    Parameter("discovery_period_s", 0.5, "How often to look for new robots.", 0.05, 60.0),
+    _AUTOSTART,
+    Parameter("num_beams", 1, _NUM_BEAMS.description, minimum=1, maximum=16, live=True),
+    Parameter("max_new_tokens", 30, _MAX_NEW_TOKENS.description, minimum=1, maximum=512, live=True),
+    Parameter("max_batch", 8, "Most frames, of different robots, finished together.", minimum=1, maximum=64, live=True),
+)
+
+CAMERA: tuple[Parameter, ...] = (
+    Parameter("source", "scenes", "`scenes` (synthetic), a folder of pictures, a video file, or /dev/videoN."),
+    Parameter(
+        "image_transport", "raw", "What to publish: raw, compressed, or both.", choices=("raw", "compressed", "both")
+    ),
+    Parameter("rate_hz", 10.0, "Frames per second.", 0.01, 1000.0),
+    Parameter("width", 640, "Width in pixels.", minimum=16, maximum=8192),
+    Parameter("height", 480, "Height in pixels.", minimum=16, maximum=8192),
+    Parameter("seed", 0, "First synthetic scene.", minimum=0),
+    Parameter("jpeg_quality", 90, "Quality of `image/compressed`.", minimum=1, maximum=100),
+    Parameter("loop", True, "Start over at the end of a folder or video."),
+    Parameter("frame_id", "camera", "frame_id of the images."),
+    Parameter("publish_battery", False, "Publish a made-up, draining `battery` (demonstrations)."),
+    _AUTOSTART,
+)
+
+ANNOTATOR: tuple[Parameter, ...] = (
+    _TRANSPORT,
+    Parameter("buffer_frames", 30, "Frames kept while their results are awaited.", minimum=1, maximum=1000),
+    Parameter("jpeg_quality", 85, "Quality of `image/annotated/compressed`.", minimum=1, maximum=100),
+    _AUTOSTART,
+)
+
+TABLES: Mapping[str, tuple[Parameter, ...]] = {
+    "robot": ROBOT,
+    "edge": EDGE,
+    "camera": CAMERA,
+    "annotator": ANNOTATOR,
+}
+
+
+def plan_from(values: Mapping[str, ParameterValue]) -> Plan:
+    """The plan that the robot's parameters describe, with `codec: auto` resolved.
+
+    Raises:
+        PlanError: the values do not fit each other; the message says what would.
+    """
+    split_point, codec = str(values["split_point"]), str(values["codec"])
+    if codec == "auto":
+        codec = DEFAULT_PICTURE_CODEC if split_point == "input" else Plan().codec
+    return Plan(split_point, int(values["weight_bits"]), int(values["feature_bits"]), codec)
+
+
+def check_template(template: str) -> str:
+    """The question template, checked.
+
+    Raises:
+        ParameterValueError: it does not hold `{question}` exactly once.
+    """
+    if template.count("{question}") != 1:
+        raise ParameterValueError(f"question_template must hold {{question}} once, not {template!r}")
+    return template
+
+
+__all__ = ["ANNOTATOR", "CAMERA", "EDGE", "ROBOT", "TABLES", "Parameter", "ParameterValueError", "PlanError", "plan_from"]
