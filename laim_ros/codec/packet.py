@@ -1,0 +1,83 @@
+"""`Packet`: one frame on the wire, a short fixed header and the payload."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass
+
+from laim_ros.codec.errors import CodecError
+from laim_ros.codec.stream import WIRE_VERSION, wrong_wire_version
+
+MAGIC = b"LM"
+
+# Little-endian: magic, wire version u8, flags u8, stream id u32, sequence u32, payload length u32; then the CRC-32 u32 of
+# these 16 bytes and the payload.
+_FIELDS = struct.Struct("<2sBBIII")
+_CRC = struct.Struct("<I")
+HEADER_BYTES = _FIELDS.size + _CRC.size  # 20
+
+_UINT32 = 1 << 32
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """One coded frame.
+
+    Attributes:
+        stream_id: `StreamDescription.stream_id` of the stream that it belongs to, u32.
+        sequence: number of the frame in its stream, u32; counts modulo 2**32.
+        payload: what the stream's codec made of the frame.
+        flags: u8, free for the sender; 0 where nothing is flagged.
+    """
+
+    stream_id: int
+    sequence: int
+    payload: bytes
+    flags: int = 0
+
+
+def pack(packet: Packet) -> bytes:
+    """Header and payload as bytes.
+
+    Raises:
+        CodecError: a field does not fit its place in the header.
+    """
+    try:
+        fields = _FIELDS.pack(MAGIC, WIRE_VERSION, packet.flags, packet.stream_id, packet.sequence, len(packet.payload))
+    except struct.error as error:
+        raise CodecError(
+            f"packet: stream_id {packet.stream_id}, sequence {packet.sequence} (both 0 to {_UINT32 - 1}) or "
+            f"flags {packet.flags} (0 to 255) does not fit the header"
+        ) from error
+    return b"".join((fields, _CRC.pack(zlib.crc32(packet.payload, zlib.crc32(fields))), packet.payload))
+
+
+def unpack(data: bytes | bytearray | memoryview) -> Packet:
+    """The packet in `data`, which must hold exactly one; validated in full before the payload is copied.
+
+    Raises:
+        CodecError: too short, not ours, another wire version, wrong length, or damaged: each with its own message.
+    """
+    view = memoryview(data)
+    if view.itemsize != 1 or not view.c_contiguous:
+        raise CodecError("packet: must be contiguous bytes")
+    if len(view) < HEADER_BYTES:
+        raise CodecError(f"packet: too short, {len(view)} bytes where the header alone takes {HEADER_BYTES}")
+    magic, wire, flags, stream_id, sequence, payload_bytes = _FIELDS.unpack_from(view)
+    if magic != MAGIC:
+        raise CodecError(
+            "packet: not from laim_ros (it does not start with 'LM'); does another node publish on this topic?"
+        )
+    if wire != WIRE_VERSION:
+        raise wrong_wire_version("packet", wire)
+    present = len(view) - HEADER_BYTES
+    if payload_bytes != present:
+        raise CodecError(
+            f"packet: the header announces {payload_bytes} bytes of payload, {present} arrived (cut or extended)"
+        )
+    (crc,) = _CRC.unpack_from(view, _FIELDS.size)
+    payload = view[HEADER_BYTES:]
+    if zlib.crc32(payload, zlib.crc32(view[: _FIELDS.size])) != crc:
+        raise CodecError("packet: damaged on the way (CRC-32 does not match)")
+    return Packet(stream_id, sequence, bytes(payload), flags)
