@@ -89,7 +89,10 @@ _AUTOSTART = Parameter("autostart", True, "Configure and activate without being 
 _THREADS = Parameter("num_threads", 0, "Threads for tensor operations; 0 lets PyTorch choose.", minimum=0, maximum=256)
 _MODEL = Parameter("model", DEFAULT_MODEL, "Shipped name, local folder or hub id of the model.")
 _TRANSPORT = Parameter(
-    "image_transport", "raw", "Which image topic to use: raw (`image`) or `image/compressed`.", choices=("raw", "compressed")
+    "image_transport",
+    "raw",
+    "Which image topic to use: raw (`image`) or `image/compressed`.",
+    choices=("raw", "compressed"),
 )
 _NUM_BEAMS = Parameter("num_beams", 1, "Beams of the caption search; 1 is greedy.", minimum=1, maximum=16)
 _MAX_NEW_TOKENS = Parameter("max_new_tokens", 30, "Longest caption or answer, in tokens.", minimum=1, maximum=512)
@@ -106,7 +109,9 @@ ROBOT: tuple[Parameter, ...] = (
     _NUM_BEAMS,
     _MAX_NEW_TOKENS,
     _AUTOSTART,
-    Parameter("split_point", "qformer", "Last stage run on the robot: input, vit.K, vision, qformer or output.", live=True),
+    Parameter(
+        "split_point", "qformer", "Last stage run on the robot: input, vit.K, vision, qformer or output.", live=True
+    ),
     Parameter("feature_bits", 8, "Bits per element of the tensor that is sent.", choices=BIT_WIDTHS, live=True),
     Parameter(
         "codec",
@@ -202,4 +207,14 @@ def check_template(template: str) -> str:
     return template
 
 
-__all__ = ["ANNOTATOR", "CAMERA", "EDGE", "ROBOT", "TABLES", "Parameter", "ParameterValueError", "PlanError", "plan_from"]
+__all__ = [
+    "ANNOTATOR",
+    "CAMERA",
+    "EDGE",
+    "ROBOT",
+    "TABLES",
+    "Parameter",
+    "ParameterValueError",
+    "PlanError",
+    "plan_from",
+]

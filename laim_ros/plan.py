@@ -25,7 +25,7 @@ class Plan:
     """One way to run a split model.
 
     Attributes:
-        split_point: the last stage that the robot runs: `input`, `vit.K` (after K blocks), `vision`, `qformer`, `output`.
+        split_point: last stage that the robot runs: `input`, `vit.K` (after K blocks), `vision`, `qformer`, `output`.
         weight_bits: bits per weight of the robot's half: 1–8, 16 (bf16), 32.
         feature_bits: bits per element of the tensor that is sent: 1–8, 16, 32. Not used at `input` and `output`.
         codec: name of the feature codec (`plain`), or at `input` a picture format with its quality (`jpeg75`).
@@ -55,7 +55,9 @@ class Plan:
                 f"use one of: {', '.join(FEATURE_CODECS)}"
             )
         if not (math.isfinite(self.robot_clock_hz) and self.robot_clock_hz >= 0):
-            raise PlanError(f"robot_clock_hz {self.robot_clock_hz} must be finite and not negative (0 leaves the clock)")
+            raise PlanError(
+                f"robot_clock_hz {self.robot_clock_hz} must be finite and not negative (0 leaves the clock)"
+            )
 
     @property
     def sends_picture(self) -> bool:

@@ -11,11 +11,12 @@ from laim_ros.codec.stream import WIRE_VERSION, wrong_wire_version
 
 MAGIC = b"LM"
 
-# Little-endian: magic, wire version u8, flags u8, stream id u32, sequence u32, payload length u32; then the CRC-32 u32 of
-# these 16 bytes and the payload.
-_FIELDS = struct.Struct("<2sBBIII")
+# Little-endian: magic, wire version u8, flags u8, stream id u32, sequence u32, time on the robot in microseconds u32,
+# payload length u32; then the CRC-32 u32 of
+# these 20 bytes and the payload.
+_FIELDS = struct.Struct("<2sBBIIII")
 _CRC = struct.Struct("<I")
-HEADER_BYTES = _FIELDS.size + _CRC.size  # 20
+HEADER_BYTES = _FIELDS.size + _CRC.size  # 24
 
 _UINT32 = 1 << 32
 
@@ -29,12 +30,15 @@ class Packet:
         sequence: number of the frame in its stream, u32; counts modulo 2**32.
         payload: what the stream's codec made of the frame.
         flags: u8, free for the sender; 0 where nothing is flagged.
+        robot_s: seconds that the frame took on the robot, from the arrival of the image on; to the microsecond on the wire,
+            and at most 4294 s.
     """
 
     stream_id: int
     sequence: int
     payload: bytes
     flags: int = 0
+    robot_s: float = 0.0
 
 
 def pack(packet: Packet) -> bytes:
@@ -44,7 +48,15 @@ def pack(packet: Packet) -> bytes:
         CodecError: a field does not fit its place in the header.
     """
     try:
-        fields = _FIELDS.pack(MAGIC, WIRE_VERSION, packet.flags, packet.stream_id, packet.sequence, len(packet.payload))
+        fields = _FIELDS.pack(
+            MAGIC,
+            WIRE_VERSION,
+            packet.flags,
+            packet.stream_id,
+            packet.sequence,
+            min(max(0, round(packet.robot_s * 1e6)), _UINT32 - 1),
+            len(packet.payload),
+        )
     except struct.error as error:
         raise CodecError(
             f"packet: stream_id {packet.stream_id}, sequence {packet.sequence} (both 0 to {_UINT32 - 1}) or "
@@ -64,7 +76,7 @@ def unpack(data: bytes | bytearray | memoryview) -> Packet:
         raise CodecError("packet: must be contiguous bytes")
     if len(view) < HEADER_BYTES:
         raise CodecError(f"packet: too short, {len(view)} bytes where the header alone takes {HEADER_BYTES}")
-    magic, wire, flags, stream_id, sequence, payload_bytes = _FIELDS.unpack_from(view)
+    magic, wire, flags, stream_id, sequence, robot_us, payload_bytes = _FIELDS.unpack_from(view)
     if magic != MAGIC:
         raise CodecError(
             "packet: not from laim_ros (it does not start with 'LM'); does another node publish on this topic?"
@@ -80,4 +92,4 @@ def unpack(data: bytes | bytearray | memoryview) -> Packet:
     payload = view[HEADER_BYTES:]
     if zlib.crc32(payload, zlib.crc32(view[: _FIELDS.size])) != crc:
         raise CodecError("packet: damaged on the way (CRC-32 does not match)")
-    return Packet(stream_id, sequence, bytes(payload), flags)
+    return Packet(stream_id, sequence, bytes(payload), flags, robot_us * 1e-6)

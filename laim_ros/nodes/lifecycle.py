@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
-from rclpy.exceptions import InvalidParameterException, InvalidParameterValueException
+from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNodeMixin, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
@@ -44,6 +45,7 @@ class LaimNode(LifecycleNodeMixin, Node):
         self.add_on_set_parameters_callback(self._on_set_parameters)
         for parameter in table:
             self.declare_parameter(parameter.name, parameter.default, _descriptor(parameter))
+        self._warn_of_unknown_parameters()
         self.check_parameters(self.values)
         self.add_post_set_parameters_callback(lambda _: self.parameters_changed(self.values))
         self._last_error = ""
@@ -84,6 +86,11 @@ class LaimNode(LifecycleNodeMixin, Node):
         """All parameters of the table, each in the type of its default."""
         return {name: entry.check(self.get_parameter(name).value) for name, entry in self._table.items()}
 
+    def _warn_of_unknown_parameters(self) -> None:
+        for name in self._parameter_overrides:
+            if not self.has_parameter(name) and not name.startswith("qos_overrides."):
+                self.get_logger().warning(f"there is no parameter '{name}'; known: {', '.join(self._table)}")
+
     def _on_set_parameters(self, parameters: list[RosParameter]) -> SetParametersResult:
         try:
             changed = {p.name: self._check_one(p) for p in parameters if p.name in self._table}
@@ -99,8 +106,8 @@ class LaimNode(LifecycleNodeMixin, Node):
         declared = self.has_parameter(entry.name)
         if declared and not entry.live and self.state != "unconfigured" and value != self.values[entry.name]:
             raise ParameterValueError(
-                f"{entry.name} is read when the node is configured: run `ros2 lifecycle set "
-                f"{self.get_fully_qualified_name()} deactivate`, then `cleanup`, set it, then `configure` and `activate`"
+                f"{entry.name} is read when the node is configured: `ros2 lifecycle set "
+                f"{self.get_fully_qualified_name()}` to `deactivate` and `cleanup`, set it, `configure` and `activate`"
             )
         return value
 
@@ -147,8 +154,6 @@ class LaimNode(LifecycleNodeMixin, Node):
             self._last_error = f"cannot {what}: {error}" if known else f"cannot {what}: {type(error).__name__}: {error}"
             self.get_logger().error(self._last_error)
             if not known:
-                import traceback
-
                 self.get_logger().error(traceback.format_exc())
             if undo is not None:
                 undo()
@@ -190,8 +195,8 @@ def run(make: Callable[[], LaimNode], arguments: Sequence[str] | None = None) ->
         executor.spin()
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
-    except (InvalidParameterException, InvalidParameterValueException, ValueError) as error:
-        rclpy.logging.get_logger("laim_ros").fatal(_startup_error(error))
+    except (ParameterException, ValueError) as error:
+        rclpy.logging.get_logger("laim_ros").fatal(f"cannot start: {error}")
         return 2
     finally:
         _end(node, executor)
@@ -216,12 +221,6 @@ def _end(node: LaimNode | None, executor: MultiThreadedExecutor) -> None:
             continue
 
 
-def _startup_error(error: Exception) -> str:
-    if isinstance(error, InvalidParameterValueException):
-        return f"parameter '{error.parameter_name if hasattr(error, 'parameter_name') else ''}' refused: {error}"
-    return f"cannot start: {error}"
-
-
 def _descriptor(parameter: Parameter) -> ParameterDescriptor:
     kind = type(parameter.default)
     when = "acts from the next frame on" if parameter.live else "read when the node is configured"
@@ -233,7 +232,9 @@ def _descriptor(parameter: Parameter) -> ParameterDescriptor:
     )
     if parameter.minimum is not None and parameter.maximum is not None and not parameter.choices:
         if kind is int:
-            descriptor.integer_range = [IntegerRange(from_value=int(parameter.minimum), to_value=int(parameter.maximum))]
+            descriptor.integer_range = [
+                IntegerRange(from_value=int(parameter.minimum), to_value=int(parameter.maximum))
+            ]
         elif kind is float:
             bounds = {"from_value": float(parameter.minimum), "to_value": float(parameter.maximum)}
             descriptor.floating_point_range = [FloatingPointRange(**bounds)]

@@ -16,6 +16,9 @@ from std_msgs.msg import Header
 PACKET_FORMAT = "laim/1"
 """`format` of the CompressedImage that carries a packet."""
 
+UNKNOWN_SEQUENCE = -1
+"""Sequence number in the result of a packet too damaged to tell its own."""
+
 _Record = TypeVar("_Record")
 
 

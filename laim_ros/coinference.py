@@ -1,0 +1,207 @@
+"""One frame through the system, without ROS: `RobotHalf` makes packets, `EdgeHalf` makes text of them.
+
+The nodes, the benchmarks and the evaluation drive these same two classes, so what is measured is what runs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from laim_ros.codec import WIRE_VERSION, CodecError, Packet, StreamDescription, codec_for, pack
+from laim_ros.models import Generation, ModelError, SplitModel
+from laim_ros.models.base import split_index
+from laim_ros.plan import Plan
+
+CAPTION = ""
+"""The prompt that asks for a free caption."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Seconds that the parts of one frame (or batch) took, on this machine's steady clock."""
+
+    resize_s: float = 0.0
+    model_s: float = 0.0
+    codec_s: float = 0.0
+
+
+class RobotHalf:
+    """The robot's side: picture → boundary tensor → packet.
+
+    Args:
+        model: a split model loaded from `input` on.
+        robot: name of the robot, carried in stream descriptions.
+
+    Raises:
+        ModelError: the model is not loaded from `input` on.
+    """
+
+    def __init__(self, model: SplitModel, robot: str) -> None:
+        if model.first != "input":
+            raise ModelError(f"a robot needs the model's stages from 'input' on, these begin after '{model.first}'")
+        self.model = model
+        self.robot = robot
+
+    def check(self, plan: Plan) -> None:
+        """Whether this half can carry out `plan`.
+
+        Raises:
+            ModelError: the split point is unknown to the model, or after the last stage loaded.
+        """
+        points = self.model.split_points
+        split_index(points, plan.split_point)
+        if points.index(plan.split_point) > points.index(self.model.last):
+            raise ModelError(
+                f"split_point '{plan.split_point}' is after '{self.model.last}', the last stage that is loaded; "
+                f"choose an earlier one, or load more with last_split: {plan.split_point}"
+            )
+
+    def describe(self, plan: Plan, prompts: Sequence[str] = (CAPTION,), deadline_s: float = 0.0) -> StreamDescription:
+        """The stream that packets of this plan and these prompts belong to.
+
+        Raises:
+            ModelError: as `check`.
+            CodecError: a prompt is too long, or there are too many.
+        """
+        self.check(plan)
+        return StreamDescription(
+            wire=WIRE_VERSION,
+            robot=self.robot,
+            model_id=self.model.model_id,
+            plan=plan,
+            shape=self.model.boundary_shape(plan.split_point),
+            prompts=tuple(prompts),
+            deadline_s=deadline_s,
+        )
+
+    def features(self, image: np.ndarray, split_point: str) -> tuple[np.ndarray, Timings]:
+        """The tensor at the split for one picture.
+
+        Args:
+            image: uint8 (height, width, 3), RGB, any size.
+            split_point: where to stop; at `input` the result is the picture at the model's size.
+
+        Returns:
+            float32 of the boundary's shape, or uint8 (H, W, 3) at `input`; and what it took.
+        """
+        began_s = time.perf_counter()
+        picture = self.model.resize(image)
+        resized_s = time.perf_counter()
+        if split_point == "input":
+            return picture, Timings(resize_s=resized_s - began_s)
+        boundary = self.model.run(torch.from_numpy(picture[None]), "input", split_point)
+        features = boundary[0].to("cpu", torch.float32).numpy()
+        return features, Timings(resize_s=resized_s - began_s, model_s=time.perf_counter() - resized_s)
+
+    def pack(self, stream: StreamDescription, sequence: int, features: np.ndarray, began_s: float) -> bytes:
+        """The packet of one frame.
+
+        Args:
+            stream: the stream that the packet belongs to.
+            sequence: number of the frame; modulo 2^32 on the wire.
+            features: float32 of the stream's shape, or uint8 (H, W, 3) at `input`.
+            began_s: when the frame arrived, by `time.perf_counter`; the packet tells the edge how long the robot took.
+
+        Raises:
+            CodecError: the features hold a NaN or an infinity, or do not have the stream's shape.
+        """
+        payload = codec_for(stream).encode(features)
+        return pack(Packet(stream.stream_id, sequence, payload, robot_s=time.perf_counter() - began_s))
+
+    def finish(self, features: np.ndarray, prompts: Sequence[str], generation: Generation) -> list[str]:
+        """The texts, one per prompt, where the robot itself runs the tail (split point `output`).
+
+        Args:
+            features: float32 (Q, D), the boundary after `qformer`.
+        """
+        return _texts(self.model, torch.from_numpy(features[None]), [prompts], generation)[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The texts of one frame, one per prompt, or why there are none."""
+
+    texts: tuple[str, ...] = ()
+    error: str = ""
+
+
+class EdgeHalf:
+    """The edge's side: packets of any streams → text.
+
+    Args:
+        model: a split model loaded up to `output`.
+
+    Raises:
+        ModelError: the model is not loaded up to `output`.
+    """
+
+    def __init__(self, model: SplitModel) -> None:
+        if model.last != "output":
+            raise ModelError(f"an edge needs the model's stages up to 'output', these end at '{model.last}'")
+        self.model = model
+
+    def check(self, stream: StreamDescription) -> None:
+        """Whether this edge can finish packets of `stream`.
+
+        Raises:
+            CodecError: another model, a split point before the first stage loaded, or a shape that is not the model's.
+        """
+        points = self.model.split_points
+        if stream.model_id != self.model.model_id:
+            raise CodecError(
+                f"robot '{stream.robot}' runs model {stream.model_id}, this edge {self.model.model_id} "
+                f"({self.model.name}); give both the same model"
+            )
+        split_point = stream.plan.split_point
+        if split_point not in points or split_point == "output":
+            raise CodecError(f"there is nothing to finish after split point '{split_point}' of {self.model.name}")
+        if points.index(split_point) < points.index(self.model.first):
+            raise CodecError(
+                f"split point '{split_point}' is before '{self.model.first}', the first that this edge serves; "
+                f"load more with first_split: {split_point}"
+            )
+        expected = tuple(self.model.boundary_shape(split_point))
+        if tuple(stream.shape) != expected:
+            raise CodecError(f"shape {tuple(stream.shape)} at '{split_point}' is not the model's {expected}")
+
+    def decode(self, stream: StreamDescription, payload: bytes) -> np.ndarray:
+        """The boundary tensor in a payload: float32 of the stream's shape, or uint8 (H, W, 3) at `input`.
+
+        Raises:
+            CodecError: the payload is damaged, or is not what the stream promises.
+        """
+        return codec_for(stream).decode(payload)
+
+    def finish(self, frames: Sequence[tuple[StreamDescription, np.ndarray]], generation: Generation) -> list[list[str]]:
+        """The texts of several frames, in their order: those at the same split point run as one batch.
+
+        Args:
+            frames: pairs of a stream (checked) and its decoded tensor.
+
+        Returns:
+            one list per frame with a text per prompt of its stream.
+        """
+        texts: list[list[str]] = [[] for _ in frames]
+        for split_point in {stream.plan.split_point for stream, _ in frames}:
+            rows = [row for row, (stream, _) in enumerate(frames) if stream.plan.split_point == split_point]
+            batch = torch.from_numpy(np.stack([frames[row][1] for row in rows]))
+            features = batch if split_point == "qformer" else self.model.run(batch, split_point, "qformer")
+            prompts = [frames[row][0].prompts for row in rows]
+            for row, result in zip(rows, _texts(self.model, features, prompts, generation), strict=True):
+                texts[row] = result
+        return texts
+
+
+def _texts(
+    model: SplitModel, features: torch.Tensor, prompts: Sequence[Sequence[str]], generation: Generation
+) -> list[list[str]]:
+    """One text per prompt and frame; a frame with several prompts is repeated along the batch."""
+    counts = [len(row) for row in prompts]
+    repeated = features.repeat_interleave(torch.tensor(counts, device=features.device), dim=0)
+    texts = iter(model.generate(repeated, [prompt for row in prompts for prompt in row], generation))
+    return [[next(texts) for _ in range(count)] for count in counts]

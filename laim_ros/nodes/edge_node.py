@@ -1,0 +1,235 @@
+"""The edge: packets of any number of robots in, captions and answers out, each under its robot's namespace."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from diagnostic_msgs.msg import DiagnosticStatus
+from std_msgs.msg import Header
+
+from laim_ros.nodes import messages
+from laim_ros.nodes.lifecycle import LaimNode, run
+from laim_ros.nodes.messages import FrameResult
+from laim_ros.nodes.robot_port import RobotPort, WaitingPacket
+from laim_ros.nodes.worker import ThrottledLog, Worker
+from laim_ros.parameters import EDGE, ParameterValue
+
+_FEATURES_TOPIC = "laim/features"
+_FEATURES_TYPE = "sensor_msgs/msg/CompressedImage"
+
+
+@dataclass(slots=True)
+class _Counters:
+    finished: int = 0
+    refused: int = 0
+    overtaken: int = 0
+    batches: int = 0
+    last_edge_s: float = 0.0
+
+
+class EdgeNode(LaimNode):
+    """Finishes what robots began: decodes their packets, runs the rest of the model, publishes text."""
+
+    def __init__(self) -> None:
+        self._half = None
+        self._worker: Worker[WaitingPacket] | None = None
+        self._ports: dict[str, RobotPort] = {}
+        super().__init__("edge", EDGE)
+        self._generation = self._read_generation(self.values)
+        self._warn = ThrottledLog(self.get_logger().warning)
+        self._counters = _Counters()
+
+    # Lifecycle.
+
+    def configure(self) -> None:
+        """Loads the stages from `first_split` on and runs them once."""
+        # Imported here, so that the node is on the graph and can be interrupted while PyTorch loads.
+        import torch
+
+        from laim_ros.coinference import EdgeHalf
+        from laim_ros.models import Generation, load
+
+        values = self.values
+        if values["num_threads"]:
+            torch.set_num_threads(values["num_threads"])
+        model = load(values["model"], first=values["first_split"], dtype=values["dtype"], device=values["device"])
+        half = EdgeHalf(model)
+        warm_up = torch.zeros((1, *model.boundary_shape("qformer")), dtype=torch.float32)
+        model.generate(warm_up, [""], Generation(max_new_tokens=2))
+        self._half = half
+        self.get_logger().info(
+            f"{model.name}: stages after {model.first}, {model.weight_bytes / 1e6:.1f} MB of weights on {model.device}"
+        )
+
+    def activate(self) -> None:
+        """Begins to look for robots and to finish their packets."""
+        self._counters = _Counters()
+        self._worker = Worker(self._work, self._on_work_failed, most=lambda: self.values["max_batch"])
+        self._discovery = self.create_timer(self.values["discovery_period_s"], self._discover)
+        self._discover()
+
+    def deactivate(self) -> None:
+        """Stops after the batch in hand."""
+        worker, self._worker = self._worker, None
+        if worker is None:
+            return
+        self.destroy_timer(self._discovery)
+        worker.stop()
+        for namespace in list(self._ports):
+            self._ports.pop(namespace).destroy()
+
+    def cleanup(self) -> None:
+        """Lets the model go."""
+        self._half = None
+
+    # Parameters.
+
+    def parameters_changed(self, values: Mapping[str, ParameterValue]) -> None:
+        """Takes effect from the next batch on."""
+        self._generation = self._read_generation(values)
+
+    @staticmethod
+    def _read_generation(values: Mapping[str, ParameterValue]) -> tuple[int, int]:
+        return values["num_beams"], values["max_new_tokens"]
+
+    # Robots come and go.
+
+    def _discover(self) -> None:
+        chosen = [_normal(namespace) for namespace in self.values["robots"] if namespace]
+        for namespace in chosen or self._found():
+            if namespace not in self._ports:
+                self._ports[namespace] = self._open(namespace)
+                self.get_logger().info(f"serving robot '{namespace or '/'}'")
+        if chosen:
+            return
+        for namespace in [name for name, port in self._ports.items() if port.is_abandoned()]:
+            self._ports.pop(namespace).destroy()
+            self.get_logger().info(f"robot '{namespace or '/'}' has gone")
+
+    def _found(self) -> list[str]:
+        ending = f"/{_FEATURES_TOPIC}"
+        topics = self.get_topic_names_and_types()
+        named = [name for name, types in topics if name.endswith(ending) and _FEATURES_TYPE in types]
+        # A topic that only an edge reads (this one, or another) is no robot.
+        return [name.removesuffix(ending) for name in named if self.count_publishers(name)]
+
+    def _open(self, namespace: str) -> RobotPort:
+        model = self._half.model
+        profile = messages.Profile(
+            model=self.values["model"],
+            model_id=model.model_id,
+            first=model.first,
+            last=model.last,
+            split_points=" ".join(model.split_points),
+            device=str(model.device),
+            dtype=self.values["dtype"],
+            weight_bytes=model.weight_bytes,
+        )
+        return RobotPort(self, namespace, profile, check=self._half.check, ready=self._seat, refused=self._refuse)
+
+    # Callbacks: none of them waits.
+
+    def _seat(self, packet: WaitingPacket) -> None:
+        worker = self._worker
+        if worker is not None and worker.waiting.put(packet, packet.port.namespace) is not None:
+            self._counters.overtaken += 1
+
+    def _refuse(self, port: RobotPort, header: Header, reason: str, sequence: int) -> None:
+        self._counters.refused += 1
+        self._warn(f"packet of '{port.namespace or '/'}' refused: {reason}")
+        port.results.publish(header, FrameResult(error=reason, sequence=sequence))
+
+    # The worker: the newest packet of each robot, as one batch.
+
+    def _work(self, packets: list[WaitingPacket]) -> None:
+        from laim_ros.codec import CodecError
+        from laim_ros.models import Generation
+
+        began_s = time.perf_counter()
+        decoded = []
+        for packet in packets:
+            waited_s = began_s - packet.arrived_s
+            deadline_s = packet.stream.deadline_s
+            if deadline_s and waited_s > deadline_s:
+                self._refuse(
+                    packet.port,
+                    packet.header,
+                    f"waited {waited_s:.3f} s on the edge, longer than the deadline of {deadline_s:g} s",
+                    packet.sequence,
+                )
+                continue
+            decoding_s = time.perf_counter()
+            try:
+                features = self._half.decode(packet.stream, packet.payload)
+            except CodecError as error:
+                self._refuse(packet.port, packet.header, str(error), packet.sequence)
+                continue
+            decoded.append((packet, features, waited_s, time.perf_counter() - decoding_s))
+        if not decoded:
+            return
+        tail_began_s = time.perf_counter()
+        frames = [(packet.stream, features) for packet, features, _, _ in decoded]
+        texts = self._half.finish(frames, Generation(*self._generation))
+        tail_s = time.perf_counter() - tail_began_s
+        self._counters.batches += 1
+        for (packet, _, waited_s, decode_s), answer in zip(decoded, texts, strict=True):
+            self._publish(packet, FrameResult(texts=tuple(answer), wait_s=waited_s, decode_s=decode_s, tail_s=tail_s))
+
+    def _publish(self, packet: WaitingPacket, result: FrameResult) -> None:
+        plan = packet.stream.plan
+        edge_s = time.perf_counter() - packet.arrived_s
+        self._counters.finished += 1
+        self._counters.last_edge_s = edge_s
+        packet.port.results.publish(
+            packet.header,
+            replace(
+                result,
+                prompts=packet.stream.prompts,
+                sequence=packet.sequence,
+                split_point=plan.split_point,
+                weight_bits=plan.weight_bits,
+                feature_bits=plan.feature_bits,
+                codec=plan.codec,
+                packet_bytes=packet.packet_bytes,
+                robot_s=packet.robot_s,
+                link_s=packet.port.last_link_s,
+                edge_s=edge_s,
+            ),
+        )
+
+    def _on_work_failed(self, error: Exception) -> None:
+        self._warn(f"batch lost: {type(error).__name__}: {error}")
+
+    def diagnostics(self) -> tuple[bytes, str, Mapping[str, object]]:
+        """Level, the robots served, and the counters."""
+        counters, ports = self._counters, self._ports
+        figures = {
+            "robots": " ".join(namespace or "/" for namespace in ports),
+            "finished": counters.finished,
+            "batches": counters.batches,
+            "overtaken": counters.overtaken,
+            "refused": counters.refused,
+            "unknown_stream": sum(port.unknown_stream for port in ports.values()),
+            "edge_s": counters.last_edge_s,
+            "weight_bytes": self._half.model.weight_bytes,
+        }
+        if not ports:
+            return DiagnosticStatus.WARN, f"no robot publishes {_FEATURES_TOPIC} (domain? network?)", figures
+        return DiagnosticStatus.OK, f"serving {len(ports)} robots", figures
+
+
+def _normal(namespace: str) -> str:
+    """`robot1`, `/robot1` and `/robot1/` name the same namespace; `/` is the root."""
+    stripped = namespace.strip("/")
+    return f"/{stripped}" if stripped else ""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point of the executable `edge_node`."""
+    return run(EdgeNode, arguments)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

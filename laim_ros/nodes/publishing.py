@@ -1,0 +1,38 @@
+"""Results on their way out: the full one, and the plain text and figures for people and plots."""
+
+from __future__ import annotations
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.node import Node
+from std_msgs.msg import Float32, Header, String
+
+from laim_ros.nodes import messages, qos
+from laim_ros.nodes.messages import FrameResult
+
+
+class ResultPublisher:
+    """Publishes results for one robot.
+
+    Args:
+        node: the node that publishes.
+        prefix: namespace of the robot with a trailing slash, or empty for the node's own namespace.
+    """
+
+    def __init__(self, node: Node, prefix: str) -> None:
+        self._node = node
+        self._name = node.get_fully_qualified_name()
+        self._results = node.create_publisher(DiagnosticArray, f"{prefix}laim/results", qos.RESULTS)
+        self._caption = node.create_publisher(String, f"{prefix}laim/caption", qos.PLOT)
+        self._packet_bytes = node.create_publisher(Float32, f"{prefix}laim/packet_bytes", qos.PLOT)
+
+    def publish(self, header: Header, result: FrameResult) -> None:
+        """Publishes a result; `header` is the image's own."""
+        self._results.publish(messages.result_message(header, self._name, result))
+        if result.texts:
+            self._caption.publish(String(data=result.texts[0]))
+            self._packet_bytes.publish(Float32(data=float(result.packet_bytes)))
+
+    def destroy(self) -> None:
+        """Takes the topics down."""
+        for publisher in (self._results, self._caption, self._packet_bytes):
+            self._node.destroy_publisher(publisher)

@@ -1,0 +1,385 @@
+"""The robot: camera images in, packets of compressed features out, results back."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.lifecycle import LifecycleState
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Float32, Header, String
+from std_srvs.srv import Trigger
+
+from laim_ros.nodes import messages, qos
+from laim_ros.nodes.images import ImageError, compressed_to_rgb, to_rgb
+from laim_ros.nodes.ledger import Ledger, SentFrame
+from laim_ros.nodes.lifecycle import LaimNode, run
+from laim_ros.nodes.messages import FrameResult, MessageError
+from laim_ros.nodes.publishing import ResultPublisher
+from laim_ros.nodes.waiting import ResultWaiters
+from laim_ros.nodes.worker import ThrottledLog, Worker
+from laim_ros.parameters import ROBOT, ParameterValue, check_template, plan_from
+from laim_ros.plan import Plan
+
+_MOST_QUESTIONS = 7
+"""A stream holds eight prompts; the first is the standing one."""
+
+_MOST_QUESTION_CHARACTERS = 512
+_SILENCE_S = 5.0
+_SEQUENCES = 1 << 32
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    message: Image | CompressedImage
+    received_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Settings:
+    """The live parameters as one value, read once per frame."""
+
+    plan: Plan
+    prompt: str
+    template: str
+    rate_hz: float
+    deadline_s: float
+    min_change: float
+
+
+class RobotNode(LaimNode):
+    """Runs the head of the model on the newest image and publishes its boundary tensor."""
+
+    def __init__(self) -> None:
+        self._half = None
+        self._worker: Worker[_Frame] | None = None
+        super().__init__("robot", ROBOT)
+        self._settings = self._read_settings(self.values)
+        self._questions: deque[str] = deque(maxlen=_MOST_QUESTIONS)
+        self._warn = ThrottledLog(self.get_logger().warning)
+        self._packets = self.create_publisher(
+            CompressedImage,
+            "laim/features",
+            qos.FEATURES_OUT,
+            event_callbacks=qos.publisher_events(self, "laim/features"),
+        )
+        self._streams = self.create_publisher(String, "laim/stream", qos.STREAM)
+        self._links = self.create_publisher(DiagnosticArray, "laim/link", qos.RESULTS)
+        self._latency_s = self.create_publisher(Float32, "laim/latency_s", qos.PLOT)
+        self._profile = self.create_publisher(DiagnosticArray, "laim/robot_profile", qos.LATCHED)
+        self._results = ResultPublisher(self, "")
+        # The service waits for a result, so it must not hold up the callbacks that bring it.
+        self._waiters = ResultWaiters(self)
+        self.create_service(Trigger, "~/describe", self._on_describe, callback_group=ReentrantCallbackGroup())
+        self._reset()
+
+    def _reset(self) -> None:
+        self._ledger = Ledger()
+        self._sequence = self._last_sent_sequence = 0
+        self._published_stream_id: int | None = None
+        self._last_features: np.ndarray | None = None
+        self._last_result: FrameResult | None = None
+        self._next_start_s = 0.0
+        self._last_image_s = -math.inf
+        self._images = self._overtaken = self._bad_images = self._repeated = 0
+
+    # Lifecycle.
+
+    def configure(self) -> None:
+        """Loads the stages up to `last_split` and runs them once."""
+        # Imported here, so that the node is on the graph and can be interrupted while PyTorch loads.
+        import torch
+
+        from laim_ros.coinference import RobotHalf
+        from laim_ros.models import load
+
+        values = self.values
+        if values["num_threads"]:
+            torch.set_num_threads(values["num_threads"])
+        dtype = {32: "float32", 16: "bfloat16"}[values["weight_bits"]]
+        model = load(values["model"], last=values["last_split"], dtype=dtype, device=values["device"])
+        half = RobotHalf(model, self.get_fully_qualified_name())
+        half.check(self._settings.plan)
+        half.features(
+            np.zeros((480, 640, 3), np.uint8), model.split_points[-2] if model.last == "output" else model.last
+        )
+        self._half = half
+        profile = messages.Profile(
+            model=values["model"],
+            model_id=model.model_id,
+            first=model.first,
+            last=model.last,
+            split_points=" ".join(model.split_points),
+            device=str(model.device),
+            dtype=dtype,
+            weight_bytes=model.weight_bytes,
+        )
+        name = self.get_fully_qualified_name()
+        self._profile.publish(messages.profile_message(self.stamp_now(), name, profile))
+        self.get_logger().info(
+            f"{model.name}: stages up to {model.last}, {model.weight_bytes / 1e6:.1f} MB of weights on {model.device}"
+        )
+
+    def activate(self) -> None:
+        """Subscribes to the camera and starts the worker."""
+        self._reset()
+        self._worker = Worker(self._work, self._on_work_failed, pause_s=self._pause_s)
+        compressed = self.values["image_transport"] == "compressed"
+        topic, kind = ("image/compressed", CompressedImage) if compressed else ("image", Image)
+        self._inputs = [
+            self.create_subscription(
+                kind, topic, self._on_image, qos.IMAGE, event_callbacks=qos.subscription_events(self, topic)
+            ),
+            self.create_subscription(String, "laim/question", self._on_question, qos.QUESTION),
+            self.create_subscription(DiagnosticArray, "laim/results", self._on_result, qos.RESULTS),
+        ]
+        self.get_logger().info(f"watching {self.resolve_topic_name(topic)}")
+
+    def deactivate(self) -> None:
+        """Stops inference after the frame in hand."""
+        worker, self._worker = self._worker, None
+        if worker is None:
+            return
+        for subscription in self._inputs:
+            self.destroy_subscription(subscription)
+        worker.stop()
+        self._waiters.give_up("the robot was deactivated")
+
+    def cleanup(self) -> None:
+        """Lets the model go."""
+        self._half = None
+
+    def on_error(self, state: LifecycleState):
+        """Transition: recover from an error."""
+        return self._attempt("recover", self.close)
+
+    # Parameters.
+
+    def check_parameters(self, values: Mapping[str, ParameterValue]) -> None:
+        """Refuses plans that this robot cannot carry out."""
+        settings = self._read_settings(values)
+        if self._half is not None:
+            self._half.check(settings.plan)
+
+    def parameters_changed(self, values: Mapping[str, ParameterValue]) -> None:
+        """Takes effect from the next frame on."""
+        before, self._settings = self._settings, self._read_settings(values)
+        if self._settings.plan != before.plan:
+            self.get_logger().info(f"plan: {_in_words(self._settings.plan)}")
+
+    @staticmethod
+    def _read_settings(values: Mapping[str, ParameterValue]) -> _Settings:
+        return _Settings(
+            plan=plan_from(values),
+            prompt=values["prompt"],
+            template=check_template(values["question_template"]),
+            rate_hz=values["rate_hz"],
+            deadline_s=values["deadline_s"],
+            min_change=values["min_change"],
+        )
+
+    # Callbacks: none of them waits.
+
+    def _on_image(self, message: Image | CompressedImage) -> None:
+        worker, now_s = self._worker, time.perf_counter()
+        if worker is None:
+            return
+        self._images += 1
+        self._last_image_s = now_s
+        if worker.waiting.put(_Frame(message, now_s)) is not None:
+            self._overtaken += 1
+
+    def _on_question(self, message: String) -> None:
+        question = message.data.strip()
+        if not 0 < len(question) <= _MOST_QUESTION_CHARACTERS:
+            self._warn(
+                f"a question of {len(question)} characters is ignored; ask with 1 to {_MOST_QUESTION_CHARACTERS}"
+            )
+        elif len(self._questions) == _MOST_QUESTIONS:
+            self._warn(f"{_MOST_QUESTIONS} questions wait for an image already; '{question}' is ignored")
+        else:
+            self._questions.append(question)
+
+    def _on_result(self, message: DiagnosticArray) -> None:
+        now_s = time.perf_counter()
+        try:
+            result = messages.result_from(message)
+        except MessageError as error:
+            self._warn(f"laim/results: {error}")
+            return
+        if message.status[0].name == self.get_fully_qualified_name():
+            return
+        report = self._ledger.settle(result, now_s, self._settings.deadline_s)
+        if report is None:
+            if result.error:
+                self._conclude(result)
+            return
+        self._links.publish(messages.link_message(message.header, self.get_fully_qualified_name(), report))
+        self._latency_s.publish(Float32(data=report.latency_s))
+        self._conclude(result)
+
+    async def _on_describe(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        if self._worker is None:
+            response.message = (
+                f"the robot is {self.state}; run `ros2 lifecycle set {self.get_fully_qualified_name()} activate`"
+            )
+            return response
+        result = await self._waiters.next_result(self.values["describe_timeout_s"])
+        if result is None:
+            response.message = f"no result within {self.values['describe_timeout_s']:g} s: {self._why_silent()}"
+        else:
+            response.success, response.message = not result.error, result.error or result.texts[0]
+        return response
+
+    # The worker: one frame at a time.
+
+    def _pause_s(self) -> float:
+        return self._next_start_s - time.perf_counter() if self._settings.rate_hz else 0.0
+
+    def _work(self, frames: list[_Frame]) -> None:
+        frame, settings = frames[0], self._settings
+        if settings.rate_hz:
+            self._next_start_s = time.perf_counter() + 1.0 / settings.rate_hz
+        header = frame.message.header
+        try:
+            image = to_rgb(frame.message) if isinstance(frame.message, Image) else compressed_to_rgb(frame.message)
+        except ImageError as error:
+            self._bad_images += 1
+            self._warn(f"image ignored: {error}")
+            self._publish_own(header, FrameResult(error=f"image ignored: {error}"), frame)
+            return
+        plan = settings.plan
+        stop = "qformer" if plan.split_point == "output" else plan.split_point
+        features, _ = self._half.features(image, stop)
+        prompts = (settings.prompt, *self._take_questions(settings.template))
+        if len(prompts) == 1 and self._barely_changed(features, settings):
+            self._repeated += 1
+            self._publish_own(header, replace(self._last_result, repeated=True, error=""), frame)
+        elif plan.split_point == "output":
+            self._finish_here(header, features, prompts, frame, settings)
+        else:
+            self._send(header, features, prompts, frame, settings)
+
+    def _send(
+        self, header: Header, features: np.ndarray, prompts: Sequence[str], frame: _Frame, settings: _Settings
+    ) -> None:
+        stream = self._half.describe(settings.plan, prompts, settings.deadline_s)
+        packet = self._half.pack(stream, self._sequence, features, frame.received_s)
+        stream_id = stream.stream_id
+        if stream_id != self._published_stream_id:
+            # Also when an older stream is taken up again, so that the latest kept one is always the one in use.
+            self._streams.publish(String(data=stream.to_json()))
+            self._published_stream_id = stream_id
+        self._ledger.add(SentFrame(self._sequence, frame.received_s, time.perf_counter(), len(packet)))
+        self._packets.publish(messages.packet_message(header, packet))
+        self._last_sent_sequence = self._sequence
+        self._sequence = (self._sequence + 1) % _SEQUENCES
+        self._last_features = features if len(prompts) == 1 else None
+
+    def _finish_here(
+        self, header: Header, features: np.ndarray, prompts: Sequence[str], frame: _Frame, settings: _Settings
+    ) -> None:
+        from laim_ros.models import Generation
+
+        generation = Generation(self.values["num_beams"], self.values["max_new_tokens"])
+        texts = self._half.finish(features, prompts, generation)
+        plan = settings.plan
+        self._publish_own(
+            header,
+            FrameResult(
+                texts=tuple(texts),
+                prompts=tuple(prompts),
+                split_point=plan.split_point,
+                weight_bits=plan.weight_bits,
+                link_s=0.0,
+                edge_s=0.0,
+            ),
+            frame,
+        )
+        self._last_features = features if len(prompts) == 1 else None
+
+    def _publish_own(self, header: Header, result: FrameResult, frame: _Frame) -> None:
+        """Publishes a result that needed no edge."""
+        latency_s = time.perf_counter() - frame.received_s
+        result = replace(result, sequence=self._sequence, robot_s=latency_s, link_s=0.0, edge_s=0.0, packet_bytes=0)
+        self._results.publish(header, result)
+        self._latency_s.publish(Float32(data=latency_s))
+        self._conclude(result)
+
+    def _conclude(self, result: FrameResult) -> None:
+        if not result.error:
+            self._last_result = replace(result, texts=result.texts[:1], prompts=result.prompts[:1])
+        self._waiters.resolve(result)
+
+    def _take_questions(self, template: str) -> list[str]:
+        taken = [self._questions.popleft() for _ in range(len(self._questions))]
+        return [template.replace("{question}", question) for question in taken]
+
+    def _barely_changed(self, features: np.ndarray, settings: _Settings) -> bool:
+        """Whether the mean absolute change since the last frame sent is under `min_change` of its mean magnitude."""
+        before, result = self._last_features, self._last_result
+        if not settings.min_change or before is None or result is None or before.shape != features.shape:
+            return False
+        if result.sequence != self._last_sent_sequence or result.prompts[0] != settings.prompt:
+            return False  # the result at hand does not belong to the features at hand
+        change = np.abs(features.astype(np.float32) - before).mean()
+        return bool(change < settings.min_change * np.abs(before.astype(np.float32)).mean())
+
+    def _on_work_failed(self, error: Exception) -> None:
+        self._warn(f"frame lost: {type(error).__name__}: {error}")
+
+    # What goes on, in words and figures.
+
+    def _why_silent(self) -> str:
+        topic = "image/compressed" if self.values["image_transport"] == "compressed" else "image"
+        if time.perf_counter() - self._last_image_s > _SILENCE_S:
+            return f"no image on {self.resolve_topic_name(topic)} (`ros2 topic hz` it; remap with image:=TOPIC)"
+        if self._settings.plan.split_point == "output":
+            return "the model is still at work; raise describe_timeout_s"
+        if not self._packets.get_subscription_count():
+            return f"no edge reads {self._packets.topic_name}; start edge_node, or look at domain and network"
+        return f"{self._ledger.waiting} packets wait for the edge's answer"
+
+    def diagnostics(self) -> tuple[bytes, str, Mapping[str, object]]:
+        """Level, plan in words, and the counters."""
+        ledger, plan = self._ledger, self._settings.plan
+        figures = {
+            "images": self._images,
+            "images_overtaken": self._overtaken,
+            "images_bad": self._bad_images,
+            "frames_repeated": self._repeated,
+            "packets_sent": ledger.sent,
+            "results": ledger.answered,
+            "packets_unanswered": ledger.unanswered,
+            "deadline_misses": ledger.deadline_misses,
+            "latency_s": ledger.last_latency_s,
+            "link_s": ledger.last_link_s,
+            "weight_bytes": self._half.model.weight_bytes,
+        }
+        silent = time.perf_counter() - self._last_image_s > _SILENCE_S or ledger.waiting > 1
+        if silent:
+            return DiagnosticStatus.WARN, self._why_silent(), figures
+        return DiagnosticStatus.OK, _in_words(plan), figures
+
+
+def _in_words(plan: Plan) -> str:
+    if plan.split_point == "input":
+        return f"pictures as {plan.codec}"
+    if plan.split_point == "output":
+        return "everything on the robot"
+    return f"{plan.split_point} at {plan.feature_bits} bits ({plan.codec})"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point of the executable `robot_node`."""
+    return run(RobotNode, arguments)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,155 @@
+"""The edge's end of one robot: its streams, its packets on arrival, its result topics."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.node import Node
+from sensor_msgs.msg import CompressedImage
+from std_msgs.msg import Header, String
+
+from laim_ros.codec import CodecError, StreamDescription, unpack
+from laim_ros.nodes import messages, qos
+from laim_ros.nodes.messages import UNKNOWN_SEQUENCE, MessageError
+from laim_ros.nodes.publishing import ResultPublisher
+
+_STREAMS_KNOWN = 4 * qos.STREAMS_KEPT
+_ABANDONED_AFTER_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingPacket:
+    """A packet whose stream is known, on its way to the worker. Times are of the edge's steady clock, in seconds."""
+
+    port: RobotPort
+    header: Header
+    stream: StreamDescription
+    sequence: int
+    payload: bytes
+    packet_bytes: int
+    robot_s: float
+    arrived_s: float
+
+
+class RobotPort:
+    """Subscriptions and publishers for one robot.
+
+    Args:
+        node: the edge node.
+        namespace: the robot's namespace without a trailing slash; empty for the root.
+        profile: what this edge can do, published latched.
+        check: raises CodecError for a stream that this edge cannot serve.
+        ready: takes a packet whose stream is known.
+        refused: told of a packet that cannot be finished: port, header, reason, sequence.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        namespace: str,
+        profile: messages.Profile,
+        *,
+        check: Callable[[StreamDescription], None],
+        ready: Callable[[WaitingPacket], None],
+        refused: Callable[[RobotPort, Header, str, int], None],
+    ) -> None:
+        self.namespace = namespace
+        self.unknown_stream = 0
+        self.last_link_s = math.nan
+        self._node, self._check, self._ready, self._refused = node, check, ready, refused
+        self._streams: OrderedDict[int, StreamDescription | str] = OrderedDict()
+        self._early: tuple[CompressedImage, float] | None = None
+        self._silent_since_s: float | None = None
+        self.results = ResultPublisher(node, f"{namespace}/")
+        self._profile = node.create_publisher(DiagnosticArray, f"{namespace}/laim/edge_profile", qos.LATCHED)
+        name = node.get_fully_qualified_name()
+        stamp = Header(stamp=node.get_clock().now().to_msg())
+        self._profile.publish(messages.profile_message(stamp, name, profile))
+        self._subscriptions = [
+            self._subscribe(String, "laim/stream", self._on_stream, qos.STREAM),
+            self._subscribe(DiagnosticArray, "laim/link", self._on_link, qos.RESULTS),
+            self._subscribe(CompressedImage, "laim/features", self._on_packet, qos.FEATURES_IN),
+        ]
+
+    def _subscribe(self, kind: type, topic: str, callback: Callable, profile: qos.QoSProfile):
+        full = f"{self.namespace}/{topic}"
+        events = qos.subscription_events(self._node, full)
+        return self._node.create_subscription(kind, full, callback, profile, event_callbacks=events)
+
+    def is_abandoned(self) -> bool:
+        """Whether nobody has published features here for a while."""
+        if self._node.count_publishers(f"{self.namespace}/laim/features"):
+            self._silent_since_s = None
+            return False
+        now_s = time.monotonic()
+        if self._silent_since_s is None:
+            self._silent_since_s = now_s
+        return now_s - self._silent_since_s > _ABANDONED_AFTER_S
+
+    def destroy(self) -> None:
+        """Takes the topics down."""
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+        self._node.destroy_publisher(self._profile)
+        self.results.destroy()
+
+    def _on_stream(self, message: String) -> None:
+        try:
+            stream = StreamDescription.from_json(message.data)
+        except CodecError as error:
+            self._node.get_logger().warning(f"'{self.namespace or '/'}': {error}", throttle_duration_sec=10.0)
+            return
+        try:
+            self._check(stream)
+            self._streams[stream.stream_id] = stream
+        except CodecError as error:
+            # Remembered, so that each packet of the stream is refused with the reason instead of waiting for ever.
+            self._streams[stream.stream_id] = str(error)
+        self._streams.move_to_end(stream.stream_id)
+        while len(self._streams) > _STREAMS_KNOWN:
+            self._streams.popitem(last=False)
+        early, self._early = self._early, None
+        if early is not None:
+            self._take(*early)
+
+    def _on_link(self, message: DiagnosticArray) -> None:
+        try:
+            self.last_link_s = messages.link_from(message).link_s
+        except MessageError as error:
+            self._node.get_logger().warning(f"laim/link: {error}", throttle_duration_sec=10.0)
+
+    def _on_packet(self, message: CompressedImage) -> None:
+        self._take(message, time.perf_counter())
+
+    def _take(self, message: CompressedImage, arrived_s: float) -> None:
+        try:
+            data = messages.packet_bytes(message)
+            packet = unpack(data)
+        except (MessageError, CodecError) as error:
+            self._refused(self, message.header, str(error), UNKNOWN_SEQUENCE)
+            return
+        stream = self._streams.get(packet.stream_id)
+        if stream is None:
+            # The description travels on another topic and may come later; the newest such packet waits for it.
+            self.unknown_stream += 1
+            self._early = (message, arrived_s)
+        elif isinstance(stream, str):
+            self._refused(self, message.header, stream, packet.sequence)
+        else:
+            self._ready(
+                WaitingPacket(
+                    port=self,
+                    header=message.header,
+                    stream=stream,
+                    sequence=packet.sequence,
+                    payload=packet.payload,
+                    packet_bytes=len(data),
+                    robot_s=packet.robot_s,
+                    arrived_s=arrived_s,
+                )
+            )

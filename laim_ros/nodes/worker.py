@@ -1,0 +1,110 @@
+"""The one thread in which a node does its heavy work, fed by callbacks that never wait."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
+
+_Item = TypeVar("_Item")
+
+_JOIN_TIMEOUT_S = 30.0
+
+
+class NewestWins(Generic[_Item]):
+    """A waiting room with one seat per key: a newer item takes the seat of the one that waits there."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[Hashable, _Item] = {}
+        self._changed = threading.Condition()
+        self._closed = False
+
+    def put(self, item: _Item, key: Hashable = None) -> _Item | None:
+        """Seats `item`; returns the older item that it replaced, if one was waiting."""
+        with self._changed:
+            replaced = self._waiting.pop(key, None)
+            self._waiting[key] = item
+            self._changed.notify_all()
+        return replaced
+
+    def take(self, most: int) -> list[_Item]:
+        """Up to `most` items, longest waiting first; waits for one, and is empty only when closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._closed)
+            if self._closed:
+                return []
+            keys = list(self._waiting)[:most]
+            return [self._waiting.pop(key) for key in keys]
+
+    def close(self) -> None:
+        """Ends every `take`, now and later."""
+        with self._changed:
+            self._closed = True
+            self._waiting.clear()
+            self._changed.notify_all()
+
+
+class Worker(Generic[_Item]):
+    """Runs `work` in a thread of its own on what waits; an exception costs one piece of work, not the thread.
+
+    Args:
+        work: does one piece of work on one or more items.
+        failed: told of an exception of `work`.
+        most: most items per piece of work; asked each time.
+        pause_s: seconds to wait before the next piece of work; asked each time.
+    """
+
+    def __init__(
+        self,
+        work: Callable[[list[_Item]], None],
+        failed: Callable[[Exception], None],
+        *,
+        most: Callable[[], int] = lambda: 1,
+        pause_s: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        self.waiting: NewestWins[_Item] = NewestWins()
+        self._work, self._failed, self._most, self._pause_s = work, failed, most, pause_s
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="laim-worker", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the thread after the piece of work in hand."""
+        self._stopping.set()
+        self.waiting.close()
+        self._thread.join(_JOIN_TIMEOUT_S)
+
+    def _loop(self) -> None:
+        while not self._stopping.wait(max(0.0, self._pause_s())):
+            items = self.waiting.take(self._most())
+            if not items:
+                return
+            try:
+                self._work(items)
+            except Exception as error:  # anything a strange picture or packet may cause
+                self._failed(error)
+
+
+class ThrottledLog:
+    """Lets a message through once per period, and a few messages in all, so that bad input cannot flood the log."""
+
+    def __init__(self, log: Callable[[str], object], period_s: float = 10.0, most: int = 10) -> None:
+        self._log, self._period_s, self._most = log, period_s, most
+        self._held_back: dict[str, int] = {}
+        self._period_began_s = time.monotonic()
+
+    def __call__(self, text: str) -> None:
+        """Logs `text`, unless it was logged in this period or the period is full."""
+        now_s = time.monotonic()
+        if now_s - self._period_began_s > self._period_s:
+            more = sum(self._held_back.values())
+            if more:
+                self._log(f"{more} more such messages in the last {now_s - self._period_began_s:.0f} s")
+            self._held_back, self._period_began_s = {}, now_s
+        if text in self._held_back or len(self._held_back) >= self._most:
+            key = text if text in self._held_back else next(iter(self._held_back))
+            self._held_back[key] += 1
+            return
+        self._held_back[text] = 0
+        self._log(text)
