@@ -1,0 +1,58 @@
+"""The model id: tells whether two halves on two machines belong to the same checkpoint."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from laim_ros.models.source import ModelSource
+
+ID_DIGITS = 32
+"""Hex digits of a model id: 128 bits, so that two checkpoints never share one by chance."""
+
+_HASHED_WEIGHTS = ("query_tokens", "language_projection.")
+"""Weights whose values are part of the id: small, and different after any training."""
+
+_IRRELEVANT = frozenset({"transformers_version", "_name_or_path", "dtype", "torch_dtype"})
+"""Keys of the configuration that change when a checkpoint is merely saved again."""
+
+
+def model_id(source: ModelSource) -> str:
+    """Hex hash over the configuration, every tensor's name, dtype and shape, and the values of a few small tensors.
+
+    It does not depend on how the checkpoint is cut into shards, nor on which stages are loaded. Reads headers and a few
+    megabytes, never whole shards.
+    """
+    remembered = _remembered(source)
+    if remembered is not None and remembered.is_file():
+        return remembered.read_text(encoding="ascii")
+    digest = hashlib.sha256()
+    digest.update(json.dumps(_canonical(source.config), sort_keys=True, separators=(",", ":")).encode())
+    for key in sorted(source.tensors):
+        info = source.tensors[key]
+        digest.update(json.dumps([key, info.dtype, info.shape]).encode())
+    for key in sorted(source.tensors):
+        if key.startswith(_HASHED_WEIGHTS):
+            digest.update(source.tensor_bytes(key))
+    identity = digest.hexdigest()[:ID_DIGITS]
+    if remembered is not None:
+        remembered.write_text(identity, encoding="ascii")
+    return identity
+
+
+def _remembered(source: ModelSource) -> Path | None:
+    """Where the id of a hub snapshot is kept: without a network, a robot cannot read the other shards' headers.
+
+    A snapshot's folder belongs to one commit, so what is in it never changes. Local folders do change: no memory there.
+    """
+    return source.folder / ".laim_model_id" if source.hub is not None else None
+
+
+def _canonical(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _canonical(entry) for key, entry in value.items() if key not in _IRRELEVANT}
+    if isinstance(value, list):
+        return [_canonical(entry) for entry in value]
+    return value
