@@ -13,6 +13,8 @@ from skimage import data as photographs
 
 from laim_ros.nodes.images import ENCODINGS, MAX_SIDE, ImageError, depth_to_grey, rgb_message, to_rgb
 
+pytestmark = pytest.mark.filterwarnings("error")  # such as a cast of NaN, which would flood a node's log
+
 PHOTOGRAPH = np.ascontiguousarray(photographs.astronaut()[100:340, 60:380])  # 320 x 240, even sides
 GREY = PHOTOGRAPH @ np.array([0.299, 0.587, 0.114])
 
