@@ -193,7 +193,12 @@ def plan_from(values: Mapping[str, ParameterValue]) -> Plan:
     split_point, codec = str(values["split_point"]), str(values["codec"])
     if codec == "auto":
         codec = DEFAULT_PICTURE_CODEC if split_point == "input" else Plan().codec
-    return Plan(split_point, int(values["weight_bits"]), int(values["feature_bits"]), codec)
+    try:
+        return Plan(split_point, int(values["weight_bits"]), int(values["feature_bits"]), codec)
+    except PlanError as error:
+        raise PlanError(
+            f"{error}; codec auto fits every split point" if "codec" in str(error) else str(error)
+        ) from None
 
 
 def check_template(template: str) -> str:

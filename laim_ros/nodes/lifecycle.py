@@ -18,6 +18,7 @@ from rclpy.parameter import Parameter as RosParameter
 from std_msgs.msg import Header
 
 from laim_ros.nodes import messages, qos
+from laim_ros.nodes.dds import give_images_room
 from laim_ros.parameters import Parameter, ParameterValue, ParameterValueError
 
 _DIAGNOSTICS_PERIOD_S = 1.0
@@ -186,6 +187,7 @@ class LaimNode(LifecycleNodeMixin, Node):
 
 def run(make: Callable[[], LaimNode], arguments: Sequence[str] | None = None) -> int:
     """Runs a node until it is interrupted or terminated; returns the exit status."""
+    give_images_room()
     rclpy.init(args=arguments)
     node: LaimNode | None = None
     executor = MultiThreadedExecutor(_EXECUTOR_THREADS)

@@ -230,9 +230,10 @@ class RobotNode(LaimNode):
                 f"the robot is {self.state}; run `ros2 lifecycle set {self.get_fully_qualified_name()} activate`"
             )
             return response
-        result = await self._waiters.next_result(self.values["describe_timeout_s"])
+        asked_s, timeout_s = time.perf_counter(), self.values["describe_timeout_s"]
+        result = await self._waiters.next_result(timeout_s)
         if result is None:
-            response.message = f"no result within {self.values['describe_timeout_s']:g} s: {self._why_silent()}"
+            response.message = f"no result within {timeout_s:g} s: {self._why_silent(asked_s)}"
         else:
             response.success, response.message = not result.error, result.error or result.texts[0]
         return response
@@ -336,9 +337,9 @@ class RobotNode(LaimNode):
 
     # What goes on, in words and figures.
 
-    def _why_silent(self) -> str:
+    def _why_silent(self, since_s: float) -> str:
         topic = "image/compressed" if self.values["image_transport"] == "compressed" else "image"
-        if time.perf_counter() - self._last_image_s > _SILENCE_S:
+        if self._last_image_s < since_s:
             return f"no image on {self.resolve_topic_name(topic)} (`ros2 topic hz` it; remap with image:=TOPIC)"
         if self._settings.plan.split_point == "output":
             return "the model is still at work; raise describe_timeout_s"
@@ -362,9 +363,9 @@ class RobotNode(LaimNode):
             "link_s": ledger.last_link_s,
             "weight_bytes": self._half.model.weight_bytes,
         }
-        silent = time.perf_counter() - self._last_image_s > _SILENCE_S or ledger.waiting > 1
-        if silent:
-            return DiagnosticStatus.WARN, self._why_silent(), figures
+        since_s = time.perf_counter() - _SILENCE_S
+        if self._last_image_s < since_s or ledger.waiting > 1:
+            return DiagnosticStatus.WARN, self._why_silent(since_s), figures
         return DiagnosticStatus.OK, _in_words(plan), figures
 
 
