@@ -49,7 +49,7 @@ def unpack_bits(packed: bytes | memoryview, bits: int, count: int) -> np.ndarray
         rest = source[whole * bits :]
         lanes[whole, : rest.size] = rest
     # Two lanes of 4b bits, four of 2b, eight of b: what lies above each lane moves up by the gap.
-    for step, low in reversed(tuple(enumerate(_LOW_LANES))):
+    for step in reversed(range(len(_LOW_LANES))):
         lane_bits = bits << step
         keep = np.uint64(sum(((1 << lane_bits) - 1) << start for start in range(0, 64, 16 << step)))
         gap = np.uint64((8 - bits) << step)

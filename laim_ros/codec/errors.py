@@ -2,4 +2,7 @@
 
 
 class CodecError(ValueError):
-    """Bytes, a tensor or a stream description that cannot be coded or decoded; the message names what and, where it helps, the fix."""
+    """Bytes, a tensor or a stream description that cannot be coded or decoded.
+
+    The message names what is wrong and, where it helps, the fix.
+    """

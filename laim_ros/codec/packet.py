@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 import zlib
 from dataclasses import dataclass
@@ -12,13 +13,12 @@ from laim_ros.codec.stream import WIRE_VERSION, wrong_wire_version
 MAGIC = b"LM"
 
 # Little-endian: magic, wire version u8, flags u8, stream id u32, sequence u32, time on the robot in microseconds u32,
-# payload length u32; then the CRC-32 u32 of
-# these 20 bytes and the payload.
+# payload length u32; then the CRC-32 u32 of these 20 bytes and the payload.
 _FIELDS = struct.Struct("<2sBBIIII")
 _CRC = struct.Struct("<I")
 HEADER_BYTES = _FIELDS.size + _CRC.size  # 24
 
-_UINT32 = 1 << 32
+_UINT32_MAX = (1 << 32) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +30,8 @@ class Packet:
         sequence: number of the frame in its stream, u32; counts modulo 2**32.
         payload: what the stream's codec made of the frame.
         flags: u8, free for the sender; 0 where nothing is flagged.
-        robot_s: seconds that the frame took on the robot, from the arrival of the image on; to the microsecond on the wire,
-            and at most 4294 s.
+        robot_s: seconds that the frame took on the robot, from the arrival of the image on; to the microsecond on the
+            wire, and at most 4294 s.
     """
 
     stream_id: int
@@ -47,20 +47,16 @@ def pack(packet: Packet) -> bytes:
     Raises:
         CodecError: a field does not fit its place in the header.
     """
+    if math.isnan(packet.robot_s):
+        raise CodecError("packet: robot_s is NaN")
+    robot_us = round(min(max(packet.robot_s * 1e6, 0), _UINT32_MAX))
+    ids = packet.flags, packet.stream_id, packet.sequence
     try:
-        fields = _FIELDS.pack(
-            MAGIC,
-            WIRE_VERSION,
-            packet.flags,
-            packet.stream_id,
-            packet.sequence,
-            min(max(0, round(packet.robot_s * 1e6)), _UINT32 - 1),
-            len(packet.payload),
-        )
+        fields = _FIELDS.pack(MAGIC, WIRE_VERSION, *ids, robot_us, len(packet.payload))
     except struct.error as error:
         raise CodecError(
-            f"packet: stream_id {packet.stream_id}, sequence {packet.sequence} (both 0 to {_UINT32 - 1}) or "
-            f"flags {packet.flags} (0 to 255) does not fit the header"
+            f"packet: flags {packet.flags} (0 to 255), stream_id {packet.stream_id}, sequence {packet.sequence} or "
+            f"{len(packet.payload)} bytes of payload (0 to {_UINT32_MAX}) does not fit the header"
         ) from error
     return b"".join((fields, _CRC.pack(zlib.crc32(packet.payload, zlib.crc32(fields))), packet.payload))
 

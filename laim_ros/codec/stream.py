@@ -23,7 +23,7 @@ MAX_PROMPT_CHARACTERS = 1024
 MAX_DIMENSIONS = 4
 MAX_DIMENSION = 65536
 MAX_ELEMENTS = 64 * 1024 * 1024
-"""Most elements in one tensor: 256 MiB of float32, beyond any boundary of the models served (8K pictures have 100 M: refused)."""
+"""Most elements in one tensor, 256 MiB of float32: a hundred times what the largest model served sends."""
 
 _HEX = re.compile(r"[0-9a-f]*")
 _PLAN_FIELDS = frozenset(field.name for field in dataclasses.fields(Plan))
@@ -34,11 +34,11 @@ class StreamDescription(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
 
     Attributes:
         wire: wire version of the sender, `WIRE_VERSION`.
-        robot: name of the robot, 1–256 characters.
+        robot: name of the robot, 1–256 printable characters.
         model_id: identity of the source model, lower-case hex, 1–128 characters.
         plan: the plan that the packets of this stream follow.
-        shape: shape of one frame without batch, 1–4 dimensions of 1–65536, at most `MAX_ELEMENTS` in all; (H, W, 3) where
-            the plan sends pictures.
+        shape: shape of one frame without batch, 1–4 dimensions of 1–65536, at most `MAX_ELEMENTS` elements; (H, W, 3)
+            where the plan sends pictures.
         calibration: hash of the codec's calibration, lower-case hex; "" = none.
         prompts: 1–8 prompts of at most 1024 characters, all answered for each frame; "" asks for a caption.
         deadline_s: age in seconds after which a result is no longer wanted; 0 = none.
@@ -59,6 +59,8 @@ class StreamDescription(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     def __post_init__(self) -> None:
         _check_wire(self.wire)
         _check_text("robot", self.robot, 1, MAX_ROBOT_CHARACTERS)
+        if not self.robot.isprintable():  # it goes to terminals and logs
+            raise CodecError(f"stream description: robot {self.robot!r} holds characters that cannot be printed")
         _check_hex("model_id", self.model_id, 1)
         if not isinstance(self.plan, Plan):
             raise CodecError(f"stream description: plan must be a Plan, not {type(self.plan).__name__}")
@@ -70,10 +72,11 @@ class StreamDescription(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
             )
         for number, prompt in enumerate(self.prompts, start=1):
             _check_text(f"prompt {number}", prompt, 0, MAX_PROMPT_CHARACTERS)
-        if not (_is_number(self.deadline_s) and math.isfinite(self.deadline_s) and self.deadline_s >= 0):
+        if not (_is_number(self.deadline_s) and 0 <= self.deadline_s < math.inf):
             raise CodecError(
                 f"stream description: deadline_s {self.deadline_s} must be finite and not negative (0 for none)"
             )
+        self.to_json()  # its length has a bound, too
 
     def to_json(self) -> str:
         """Canonical JSON: one line, keys sorted; equal descriptions give equal text.
@@ -104,8 +107,7 @@ class StreamDescription(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
         if len(text) > MAX_JSON_BYTES:
             raise CodecError(f"stream description: more than {MAX_JSON_BYTES} bytes of JSON")
         try:
-            # Encoded here: a `str` with lone surrogates then fails in this block.
-            fields = msgspec.json.decode(text.encode() if isinstance(text, str) else text)
+            fields = msgspec.json.decode(text)
         except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
             raise CodecError(f"stream description: not JSON ({error})") from error
         if not isinstance(fields, dict):
@@ -113,9 +115,9 @@ class StreamDescription(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
         # Before all else: a newer sender may have fields that we do not know, and the version is the reason to name.
         _check_wire(fields.get("wire"))
         plan = fields.get("plan")
-        if isinstance(plan, dict) and not _PLAN_FIELDS >= plan.keys():  # msgspec would drop them silently
-            unknown = ", ".join(sorted(plan.keys() - _PLAN_FIELDS))
-            raise CodecError(f"stream description: plan has unknown fields: {unknown[:200]}")
+        if isinstance(plan, dict) and not plan.keys() <= _PLAN_FIELDS:  # msgspec would drop them silently
+            unknown = str(sorted(plan.keys() - _PLAN_FIELDS))
+            raise CodecError(f"stream description: plan has unknown fields {unknown[:200]}")
         try:
             return msgspec.convert(fields, cls)
         except (msgspec.MsgspecError, PlanError, RecursionError) as error:
@@ -142,7 +144,7 @@ def _is_number(value: object) -> bool:
 
 
 def _check_wire(wire: object) -> None:
-    if not isinstance(wire, int) or isinstance(wire, bool):
+    if not isinstance(wire, int) or isinstance(wire, bool) or not 0 <= wire < 1 << 32:
         raise CodecError(
             f"stream description: 'wire' must be the wire version (here {WIRE_VERSION}), not {str(wire)[:40]!r}"
         )
@@ -173,7 +175,7 @@ def _check_shape(shape: object, picture: bool) -> None:
     if not 1 <= len(shape) <= MAX_DIMENSIONS:
         raise CodecError(f"stream description: shape has {len(shape)} dimensions, allowed are 1 to {MAX_DIMENSIONS}")
     if not all(1 <= dimension <= MAX_DIMENSION for dimension in shape):
-        raise CodecError(f"stream description: shape {shape} has a dimension outside 1 to {MAX_DIMENSION}")
+        raise CodecError(f"stream description: shape {str(shape)[:80]} has a dimension outside 1 to {MAX_DIMENSION}")
     if math.prod(shape) > MAX_ELEMENTS:
         raise CodecError(f"stream description: shape {shape} has {math.prod(shape)} elements, more than {MAX_ELEMENTS}")
     if picture and not (len(shape) == 3 and shape[2] == 3 and max(shape) < MAX_DIMENSION):

@@ -13,10 +13,10 @@ MEMORY_PACKETS = 16
 
 _WINDOW = 4 * MEMORY_PACKETS  # what is older counts less than 2 %
 _WEIGHTS = np.exp(np.arange(1 - _WINDOW, 1) / MEMORY_PACKETS)
-_MIN_PACKETS = 8
+_MIN_PACKETS = 12
 _REMEMBERED_PACKETS = 256
 _SHORTEST_S, _LONGEST_S = 1e-6, 3600.0
-_SIGNIFICANCE = 3.0
+_SIGNIFICANCE = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +30,19 @@ class _Fit:
 class LinkEstimator:
     """Running fit of link time ≈ round trip + 8 · bytes / goodput, over the last packets, the newest counting most.
 
-    The fit is a weighted Theil–Sen line: the weighted median of the slopes of all pairs of packets, then the weighted median
-    of what remains. About a quarter of the packets may be arbitrarily late without moving it far, and nothing needs tuning
-    to the scale of the link.
+    The fit is a weighted Theil–Sen line: the weighted median of the slopes of all pairs of packets, then the weighted
+    median of what remains. A fifth of the packets may be late by any time without moving it far, and nothing needs
+    tuning to the scale of the link.
 
-    Goodput can only be seen where packets of different sizes arrive. The slope is taken as known when the sizes differ (their
-    10 % and 90 % quantiles) and it stands out of the noise by three standard errors. Otherwise the last known goodput is kept
-    for 256 packets, raised where it would need longer than the packets now take: while sizes stay equal, a slower link then
-    shows as a longer round trip, a faster one as both. When none was ever seen, or it has expired, `goodput_bps` is None,
-    `round_trip_s` includes the transmission of a packet of the usual size, and `goodput_floor_bps` is all that is known.
+    Goodput can only be seen where packets of different sizes arrive. The slope is taken as known when the sizes
+    differ (their 10 % and 90 % quantiles, after 12 packets) and it stands out of the noise by five standard errors:
+    it is tested anew with every packet, and a false one would be remembered. Otherwise the last known goodput is kept
+    for 256 packets, and raised where it would need longer than the packets now take: while sizes stay equal, a slower
+    link then shows as a longer round trip. When goodput was never seen, or has expired, `goodput_bps` is None,
+    `round_trip_s` includes the transmission of a packet of the usual size, and `goodput_floor_bps` is all that is
+    known.
+
+    Not for two threads at once.
     """
 
     def __init__(self) -> None:
@@ -52,8 +56,8 @@ class LinkEstimator:
 
         Args:
             packet_bytes: its size on the wire, positive.
-            link_s: time from sending to the answer, less the edge's own time, in seconds. The two are measured by different
-                clocks, so zero and negative values happen on a fast link: they count as one microsecond.
+            link_s: time from sending to the answer, less the edge's own time, in seconds. The two are measured by
+                different clocks, so zero and negative values happen on a fast link: they count as one microsecond.
 
         Raises:
             ValueError: packet_bytes not positive, or link_s not finite.
@@ -75,7 +79,7 @@ class LinkEstimator:
 
     @property
     def goodput_floor_bps(self) -> float | None:
-        """Bits per second that the link carries at least, as if all the link time were transmission; None before packets."""
+        """Bits per second that the link carries at least, as if it did nothing but transmit; None before any packet."""
         return None if self._fit is None else 8 * self._fit.typical_bytes / self._fit.typical_s
 
     @property
@@ -131,7 +135,7 @@ def _clear_slope(sizes_bytes: np.ndarray, times_s: np.ndarray, weights: np.ndarr
     rest_s = times_s - slope * sizes_bytes
     noise_s = max(1.4826 * _median(np.abs(rest_s - _median(rest_s, weights)), weights), _SHORTEST_S)
     independent = weights.sum() ** 2 / np.square(weights).sum()
-    # As for least squares with sizes of standard deviation spread/2.56 (normal), and the median's own loss of about 1.2.
+    # As for least squares, where normal sizes would have a standard deviation of spread/2.56; medians lose about 1.2.
     standard_error = 1.2 * noise_s * 2.56 / (spread_bytes * math.sqrt(independent))
     return float(slope) if slope > _SIGNIFICANCE * standard_error else None
 
