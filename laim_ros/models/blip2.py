@@ -73,7 +73,7 @@ def _config(source: ModelSource) -> Blip2Config:
     text = content.get("text_config") or {}
     if text.get("is_encoder_decoder") or text.get("model_type", "opt") != "opt":
         raise ModelError(
-            f"model '{source.name}' has a '{text.get('model_type')}' language model; only BLIP-2 with OPT can be split: "
+            f"model '{source.name}' has a '{text.get('model_type')}' language model; only OPT is supported: "
             f"use Salesforce/blip2-opt-2.7b or a shipped model ({shipped_listing()})"
         )
     if "quantization_config" in content:

@@ -50,7 +50,7 @@ class HubRepository:
         """Some bytes of a file; only these (and what fits into the same block) cross the network."""
         with self._explained():
             if self._files is None:
-                self._files = HfFileSystem()
+                self._files = HfFileSystem(skip_instance_cache=True)
             if filename not in self._opened:
                 path = f"{self.name}@{self.revision}/{filename}"
                 self._opened[filename] = self._files.open(path, "rb", block_size=_BLOCK_BYTES)

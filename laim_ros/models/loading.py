@@ -27,7 +27,8 @@ def load(
         device: `cpu`, `cuda`, `cuda:N`, or `auto` (cuda where there is one).
 
     Raises:
-        ModelError: the model is not found, cannot be split, or lacks files or weights; no such split point, dtype, device.
+        ModelError: the model is not found, cannot be split, or lacks files or weights; an unknown split point, dtype
+            or device.
     """
     if dtype not in _DTYPES:
         raise ModelError(f"dtype '{dtype}' is none of {', '.join(_DTYPES)}")
@@ -54,8 +55,8 @@ def _device(device: str) -> torch.device:
     if found.type == "cuda":
         if not torch.cuda.is_available():
             raise ModelError(
-                f"device '{device}': PyTorch sees no CUDA device here; use device 'cpu' or 'auto', or install the driver and "
-                "a CUDA build of PyTorch"
+                f"device '{device}': PyTorch sees no CUDA device; use 'cpu' or 'auto', or install the driver and a "
+                "CUDA build of PyTorch"
             )
         if found.index is not None and found.index >= torch.cuda.device_count():
             raise ModelError(f"device '{device}': there are only {torch.cuda.device_count()} CUDA devices here")

@@ -99,7 +99,9 @@ class PicturePreparation:
         """uint8 (B, H, W, 3) to float32 (B, 3, H, W), scaled and normalised, on the same device."""
         mean = torch.tensor(self.mean, dtype=torch.float32, device=pictures.device)
         std = torch.tensor(self.std, dtype=torch.float32, device=pictures.device)
-        return ((pictures.float() * self.scale - mean) / std).permute(0, 3, 1, 2).contiguous()
+        # Scaled in float64 and rounded, as transformers does: to the bit the same numbers.
+        scaled = (pictures.double() * self.scale).float()
+        return ((scaled - mean) / std).permute(0, 3, 1, 2).contiguous()
 
 
 def _size(value: Any) -> tuple[int, int]:

@@ -109,7 +109,7 @@ def make_random_blip2(
         torch.manual_seed(seed)
         with torch.device("meta"):
             model = Blip2ForConditionalGeneration._from_config(random_config(sizes, tokenizer))
-        model.to_empty(device="cpu").to(dtype)
+        model.to(dtype).to_empty(device="cpu")
         _initialise(model)
     model.tie_weights()
     model.save_pretrained(folder, max_shard_size=max_shard_size)

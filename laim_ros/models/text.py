@@ -39,7 +39,7 @@ class LanguageTail:
             token for token in (config.pad_token_id, tokenizer.pad_token_id, *self._end, 0) if token is not None
         )
         # The image's places are overwritten by the features: the id only has to be in the vocabulary.
-        self._image_token = self._pad if image_token is None else image_token
+        self._image_token = image_token if image_token in range(self._vocabulary) else self._pad
 
     def generate_ids(self, features: torch.Tensor, prompts: Sequence[str], generation: Generation) -> list[list[int]]:
         """New token ids per row; `SplitModel.generate_ids` checks the arguments."""
