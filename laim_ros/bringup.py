@@ -1,0 +1,270 @@
+"""What to start: the launch arguments and the nodes as data.
+
+`launch/coinference.launch.py`, `laim up` and `laim demo` all read this, so the same words start the same system with
+and without ROS's own launch tool. Nothing here imports ROS.
+
+An argument left empty is not passed on: the node keeps what `params_file` says, or else its default. An argument that
+is given wins over `params_file`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+PACKAGE = "laim_ros"
+ParameterValue = bool | int | float | str | list[str]
+
+_BOOLEANS = ("true", "false")
+_TOPIC = re.compile(r"/?[A-Za-z_]\w*(/[A-Za-z_]\w*)*", re.ASCII)
+_COMPRESSED = "/compressed"
+
+
+class ArgumentError(ValueError):
+    """A launch argument that is unknown or has a value it does not take; the message names it and what would do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """One launch argument.
+
+    Attributes:
+        name: as written before `:=`.
+        default: value when it is not given; "" leaves the matter to `params_file` and the node.
+        description: one sentence for people.
+        choices: the values allowed; empty for any. "" is always allowed where it is the default.
+    """
+
+    name: str
+    default: str
+    description: str
+    choices: tuple[str, ...] = ()
+
+    @property
+    def allowed(self) -> tuple[str, ...]:
+        """All values allowed, the default among them; empty for any."""
+        if not self.choices or self.default in self.choices:
+            return self.choices
+        return (*self.choices, self.default)
+
+    def check(self, value: str) -> str:
+        """`value`, in lower case where it is a choice.
+
+        Raises:
+            ArgumentError: not among the choices.
+        """
+        if not self.choices:
+            return value
+        if value.lower() not in self.allowed:
+            raise ArgumentError(f"argument {self.name} takes one of {', '.join(self.choices)}, not '{value}'")
+        return value.lower()
+
+
+ARGUMENTS: tuple[Argument, ...] = (
+    Argument("role", "all", "What runs on this machine.", ("all", "robot", "edge")),
+    Argument("namespace", "", "Namespace of the robot; one edge serves every namespace."),
+    Argument(
+        "model", "", "Shipped name, local folder or hub id of the model (empty: params_file, or laim-mini-blip2)."
+    ),
+    Argument("device", "", "Where the edge runs the model: cpu, cuda, cuda:N or auto (empty: params_file, or auto)."),
+    Argument("image", "", "Image topic of the camera; its twin TOPIC/compressed follows (empty: `image`)."),
+    Argument(
+        "image_transport",
+        "",
+        "Which of the two image topics is read (empty: params_file, or raw).",
+        ("raw", "compressed"),
+    ),
+    Argument("params_file", "", "YAML file of node parameters, like config/coinference.yaml."),
+    Argument(
+        "use_sim_time",
+        "",
+        "Take the time from /clock, as when a bag is played (empty: params_file, or false).",
+        _BOOLEANS,
+    ),
+    Argument("autostart", "", "Nodes configure and activate themselves (empty: params_file, or true).", _BOOLEANS),
+    Argument(
+        "log_level", "info", "Least severe messages that are logged.", ("debug", "info", "warn", "error", "fatal")
+    ),
+    Argument("demo_camera", "false", "Also start a camera of synthetic scenes and the annotator.", _BOOLEANS),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSpec:
+    """One node to start, in one process.
+
+    Attributes:
+        executable: name for `ros2 run laim_ros EXECUTABLE`.
+        module: the same as a Python module with a `main`.
+        name: node name.
+        namespace: absolute namespace; "/" is the root.
+        parameters: what is set on top of `params_file`.
+        remappings: (from, to) names.
+        params_file: absolute path of a YAML file, or "".
+        log_level: least severe messages that are logged.
+    """
+
+    executable: str
+    module: str
+    name: str
+    namespace: str = "/"
+    parameters: Mapping[str, ParameterValue] = field(default_factory=dict)
+    remappings: tuple[tuple[str, str], ...] = ()
+    params_file: str = ""
+    log_level: str = "info"
+
+    def with_parameters(self, **values: ParameterValue) -> NodeSpec:
+        """The same node with more parameters set."""
+        return replace(self, parameters={**self.parameters, **values})
+
+
+@dataclass(frozen=True, slots=True)
+class _Template:
+    """A node before the arguments are known: on which side it runs, and what it takes from them.
+
+    `parameters` names the arguments that are node parameters of the same name.
+    """
+
+    name: str
+    side: str
+    parameters: tuple[str, ...]
+    sees_images: bool = False
+    demo_only: bool = False
+
+    def runs(self, values: Mapping[str, str]) -> bool:
+        return values["role"] in ("all", self.side) and (not self.demo_only or values["demo_camera"] == "true")
+
+
+_COMMON = ("use_sim_time", "autostart")
+_TEMPLATES: tuple[_Template, ...] = (
+    _Template("robot", "robot", ("model", "image_transport", *_COMMON), sees_images=True),
+    _Template("edge", "edge", ("model", "device", *_COMMON)),
+    _Template("camera", "robot", ("image_transport", *_COMMON), sees_images=True, demo_only=True),
+    _Template("annotator", "robot", ("image_transport", *_COMMON), sees_images=True, demo_only=True),
+)
+
+
+def nodes_for(arguments: Mapping[str, str]) -> list[NodeSpec]:
+    """The nodes that these launch arguments start; arguments that are missing have their defaults.
+
+    Raises:
+        ArgumentError: an argument is unknown, has a value that it does not take, or contradicts another.
+    """
+    values = _checked(arguments)
+    namespace = "/" + values["namespace"].strip("/")
+    remappings = _image_remappings(values["image"])
+    return [
+        NodeSpec(
+            executable=f"{template.name}_node",
+            module=f"{PACKAGE}.nodes.{template.name}_node",
+            name=template.name,
+            namespace=namespace if template.side == "robot" else "/",
+            parameters={name: _typed(name, values[name]) for name in template.parameters if values[name]},
+            remappings=remappings if template.sees_images else (),
+            params_file=values["params_file"],
+            log_level=values["log_level"],
+        )
+        for template in _TEMPLATES
+        if template.runs(values)
+    ]
+
+
+def command_line(spec: NodeSpec) -> list[str]:
+    """The command that starts a node with the Python that runs this, as `ros2 run` would."""
+    command = [sys.executable, "-m", spec.module, "--ros-args", "-r", f"__node:={spec.name}"]
+    if spec.namespace != "/":
+        command += ["-r", f"__ns:={spec.namespace}"]
+    for source, target in spec.remappings:
+        command += ["-r", f"{source}:={target}"]
+    if spec.params_file:
+        command += ["--params-file", spec.params_file]
+    for name, value in spec.parameters.items():
+        # JSON is YAML: quotes keep a model called 7 a string.
+        command += ["-p", f"{name}:={json.dumps(value, ensure_ascii=False)}"]
+    return [*command, "--log-level", spec.log_level]
+
+
+def parse_arguments(words: Iterable[str]) -> dict[str, str]:
+    """`name:=value` words as a dictionary, as the `ros2 launch` command takes them.
+
+    Raises:
+        ArgumentError: a word has another form, or names an argument twice.
+    """
+    arguments: dict[str, str] = {}
+    for word in words:
+        name, separator, value = word.partition(":=")
+        if not separator or not name:
+            raise ArgumentError(f"'{word}' is not of the form name:=value; {_known(ARGUMENTS)}")
+        if name in arguments:
+            raise ArgumentError(f"argument {name} is given twice")
+        arguments[name] = value
+    return arguments
+
+
+def _checked(arguments: Mapping[str, str]) -> dict[str, str]:
+    """All arguments, defaults filled in, each one and their combination checked."""
+    known = {argument.name: argument for argument in ARGUMENTS}
+    for name in arguments:
+        if name not in known:
+            raise ArgumentError(f"unknown argument '{name}'; {_known(ARGUMENTS)}")
+    values = {name: argument.check(arguments.get(name, argument.default)) for name, argument in known.items()}
+    if values["namespace"].strip("/"):
+        _check_name("namespace", values["namespace"].rstrip("/"))
+    if values["image"]:
+        _check_name("image", values["image"])
+        if values["image"].endswith(_COMPRESSED) and not values["image_transport"]:
+            values["image_transport"] = "compressed"
+    if values["role"] == "edge":
+        _refuse_on_edge(values)
+    values["params_file"] = _params_file(values["params_file"])
+    return values
+
+
+def _refuse_on_edge(values: Mapping[str, str]) -> None:
+    """What belongs to the robot would be lost without a word on a machine that runs the edge alone."""
+    if values["namespace"].strip("/"):
+        raise ArgumentError(
+            "argument namespace is the robot's; with role 'edge' leave it out: the edge serves every namespace "
+            "(its parameter robots narrows that)"
+        )
+    if values["demo_camera"] == "true":
+        raise ArgumentError("argument demo_camera starts the robot's camera; use it with role 'robot' or 'all'")
+
+
+def _check_name(argument: str, name: str) -> None:
+    if not _TOPIC.fullmatch(name):
+        raise ArgumentError(
+            f"argument {argument}: '{name}' is not a ROS name: words of letters, digits and _ that do not start with a "
+            "digit, joined by single /"
+        )
+
+
+def _params_file(name: str) -> str:
+    if not name:
+        return ""
+    path = Path(name).expanduser().resolve()
+    if not path.is_file():
+        raise ArgumentError(f"argument params_file: there is no file {path}")
+    return str(path)
+
+
+def _image_remappings(image: str) -> tuple[tuple[str, str], ...]:
+    """Remappings of the raw and the compressed image topic; `image` may name either."""
+    if not image:
+        return ()
+    raw = image.removesuffix(_COMPRESSED)
+    return (("image", raw), ("image" + _COMPRESSED, raw + _COMPRESSED))
+
+
+def _typed(name: str, value: str) -> ParameterValue:
+    """The argument's text as a parameter value."""
+    argument = next(argument for argument in ARGUMENTS if argument.name == name)
+    return value == "true" if argument.choices == _BOOLEANS else value
+
+
+def _known(arguments: Sequence[Argument]) -> str:
+    return f"arguments are {', '.join(argument.name for argument in arguments)}"
