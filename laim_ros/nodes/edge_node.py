@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from diagnostic_msgs.msg import DiagnosticStatus
 from std_msgs.msg import Header
 
-from laim_ros.nodes import messages
 from laim_ros.nodes.lifecycle import LaimNode, run
 from laim_ros.nodes.messages import FrameResult
+from laim_ros.nodes.publishing import profile_of
 from laim_ros.nodes.robot_port import RobotPort, WaitingPacket
 from laim_ros.nodes.worker import ThrottledLog, Worker
 from laim_ros.parameters import EDGE, ParameterValue
@@ -116,17 +116,7 @@ class EdgeNode(LaimNode):
         return [name.removesuffix(ending) for name in named if self.count_publishers(name)]
 
     def _open(self, namespace: str) -> RobotPort:
-        model = self._half.model
-        profile = messages.Profile(
-            model=self.values["model"],
-            model_id=model.model_id,
-            first=model.first,
-            last=model.last,
-            split_points=" ".join(model.split_points),
-            device=str(model.device),
-            dtype=self.values["dtype"],
-            weight_bytes=model.weight_bytes,
-        )
+        profile = profile_of(self.values["model"], self._half.model)
         return RobotPort(self, namespace, profile, check=self._half.check, ready=self._seat, refused=self._refuse)
 
     # Callbacks: none of them waits.
@@ -199,8 +189,9 @@ class EdgeNode(LaimNode):
             ),
         )
 
-    def _on_work_failed(self, error: Exception) -> None:
-        self._warn(f"batch lost: {type(error).__name__}: {error}")
+    def _on_work_failed(self, packets: list[WaitingPacket], error: Exception) -> None:
+        for packet in packets:
+            self._refuse(packet.port, packet.header, f"frame lost: {type(error).__name__}: {error}", packet.sequence)
 
     def diagnostics(self) -> tuple[bytes, str, Mapping[str, object]]:
         """Level, the robots served, and the counters."""

@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
 from std_msgs.msg import Float32, Header, String
 
 from laim_ros.nodes import messages, qos
-from laim_ros.nodes.messages import FrameResult
+from laim_ros.nodes.messages import FrameResult, Profile
+
+if TYPE_CHECKING:  # PyTorch takes seconds to import, and nodes are on the graph before
+    from laim_ros.models import SplitModel
+
+
+def profile_of(name: str, model: SplitModel) -> Profile:
+    """What a machine can do with the part of a model that it loaded under `name`."""
+    return Profile(
+        model=name,
+        model_id=model.model_id,
+        first=model.first,
+        last=model.last,
+        split_points=" ".join(model.split_points),
+        device=str(model.device),
+        dtype=str(model.dtype).removeprefix("torch."),
+        weight_bytes=model.weight_bytes,
+    )
 
 
 class ResultPublisher:

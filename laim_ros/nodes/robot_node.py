@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -20,17 +19,13 @@ from laim_ros.nodes import messages, qos
 from laim_ros.nodes.images import ImageError, compressed_to_rgb, to_rgb
 from laim_ros.nodes.ledger import Ledger, SentFrame
 from laim_ros.nodes.lifecycle import LaimNode, run
-from laim_ros.nodes.messages import FrameResult, MessageError
-from laim_ros.nodes.publishing import ResultPublisher
+from laim_ros.nodes.messages import UNKNOWN_SEQUENCE, FrameResult, MessageError
+from laim_ros.nodes.publishing import ResultPublisher, profile_of
+from laim_ros.nodes.robot_settings import Questions, Repeater, RobotSettings, in_words
 from laim_ros.nodes.waiting import ResultWaiters
 from laim_ros.nodes.worker import ThrottledLog, Worker
-from laim_ros.parameters import ROBOT, ParameterValue, check_template, plan_from
-from laim_ros.plan import Plan
+from laim_ros.parameters import ROBOT, ParameterValue
 
-_MOST_QUESTIONS = 7
-"""A stream holds eight prompts; the first is the standing one."""
-
-_MOST_QUESTION_CHARACTERS = 512
 _SILENCE_S = 5.0
 _SEQUENCES = 1 << 32
 
@@ -41,18 +36,6 @@ class _Frame:
     received_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Settings:
-    """The live parameters as one value, read once per frame."""
-
-    plan: Plan
-    prompt: str
-    template: str
-    rate_hz: float
-    deadline_s: float
-    min_change: float
-
-
 class RobotNode(LaimNode):
     """Runs the head of the model on the newest image and publishes its boundary tensor."""
 
@@ -60,8 +43,8 @@ class RobotNode(LaimNode):
         self._half = None
         self._worker: Worker[_Frame] | None = None
         super().__init__("robot", ROBOT)
-        self._settings = self._read_settings(self.values)
-        self._questions: deque[str] = deque(maxlen=_MOST_QUESTIONS)
+        self._settings = RobotSettings.read(self.values)
+        self._questions = Questions()
         self._warn = ThrottledLog(self.get_logger().warning)
         self._packets = self.create_publisher(
             CompressedImage,
@@ -81,10 +64,9 @@ class RobotNode(LaimNode):
 
     def _reset(self) -> None:
         self._ledger = Ledger()
-        self._sequence = self._last_sent_sequence = 0
+        self._repeater = Repeater()
+        self._sequence = 0
         self._published_stream_id: int | None = None
-        self._last_features: np.ndarray | None = None
-        self._last_result: FrameResult | None = None
         self._next_start_s = 0.0
         self._last_image_s = -math.inf
         self._images = self._overtaken = self._bad_images = self._repeated = 0
@@ -110,17 +92,8 @@ class RobotNode(LaimNode):
             np.zeros((480, 640, 3), np.uint8), model.split_points[-2] if model.last == "output" else model.last
         )
         self._half = half
-        profile = messages.Profile(
-            model=values["model"],
-            model_id=model.model_id,
-            first=model.first,
-            last=model.last,
-            split_points=" ".join(model.split_points),
-            device=str(model.device),
-            dtype=dtype,
-            weight_bytes=model.weight_bytes,
-        )
         name = self.get_fully_qualified_name()
+        profile = profile_of(values["model"], model)
         self._profile.publish(messages.profile_message(self.stamp_now(), name, profile))
         self.get_logger().info(
             f"{model.name}: stages up to {model.last}, {model.weight_bytes / 1e6:.1f} MB of weights on {model.device}"
@@ -163,26 +136,15 @@ class RobotNode(LaimNode):
 
     def check_parameters(self, values: Mapping[str, ParameterValue]) -> None:
         """Refuses plans that this robot cannot carry out."""
-        settings = self._read_settings(values)
+        settings = RobotSettings.read(values)
         if self._half is not None:
             self._half.check(settings.plan)
 
     def parameters_changed(self, values: Mapping[str, ParameterValue]) -> None:
         """Takes effect from the next frame on."""
-        before, self._settings = self._settings, self._read_settings(values)
+        before, self._settings = self._settings, RobotSettings.read(values)
         if self._settings.plan != before.plan:
-            self.get_logger().info(f"plan: {_in_words(self._settings.plan)}")
-
-    @staticmethod
-    def _read_settings(values: Mapping[str, ParameterValue]) -> _Settings:
-        return _Settings(
-            plan=plan_from(values),
-            prompt=values["prompt"],
-            template=check_template(values["question_template"]),
-            rate_hz=values["rate_hz"],
-            deadline_s=values["deadline_s"],
-            min_change=values["min_change"],
-        )
+            self.get_logger().info(f"plan: {in_words(self._settings.plan)}")
 
     # Callbacks: none of them waits.
 
@@ -196,15 +158,9 @@ class RobotNode(LaimNode):
             self._overtaken += 1
 
     def _on_question(self, message: String) -> None:
-        question = message.data.strip()
-        if not 0 < len(question) <= _MOST_QUESTION_CHARACTERS:
-            self._warn(
-                f"a question of {len(question)} characters is ignored; ask with 1 to {_MOST_QUESTION_CHARACTERS}"
-            )
-        elif len(self._questions) == _MOST_QUESTIONS:
-            self._warn(f"{_MOST_QUESTIONS} questions wait for an image already; '{question}' is ignored")
-        else:
-            self._questions.append(question)
+        refusal = self._questions.ask(message.data)
+        if refusal:
+            self._warn(refusal)
 
     def _on_result(self, message: DiagnosticArray) -> None:
         now_s = time.perf_counter()
@@ -253,87 +209,70 @@ class RobotNode(LaimNode):
         except ImageError as error:
             self._bad_images += 1
             self._warn(f"image ignored: {error}")
-            self._publish_own(header, FrameResult(error=f"image ignored: {error}"), frame)
+            self._publish_own(header, FrameResult(error=f"image ignored: {error}", sequence=UNKNOWN_SEQUENCE), frame)
             return
         plan = settings.plan
         stop = "qformer" if plan.split_point == "output" else plan.split_point
         features, _ = self._half.features(image, stop)
-        prompts = (settings.prompt, *self._take_questions(settings.template))
-        if len(prompts) == 1 and self._barely_changed(features, settings):
+        prompts = (settings.prompt, *self._questions.take(settings.template))
+        repeated = self._repeater.result_for(features, settings.prompt, settings.min_change)
+        if repeated is not None and len(prompts) == 1:
             self._repeated += 1
-            self._publish_own(header, replace(self._last_result, repeated=True, error=""), frame)
+            self._publish_own(header, repeated, frame)
         elif plan.split_point == "output":
             self._finish_here(header, features, prompts, frame, settings)
         else:
             self._send(header, features, prompts, frame, settings)
 
     def _send(
-        self, header: Header, features: np.ndarray, prompts: Sequence[str], frame: _Frame, settings: _Settings
+        self, header: Header, features: np.ndarray, prompts: Sequence[str], frame: _Frame, settings: RobotSettings
     ) -> None:
         stream = self._half.describe(settings.plan, prompts, settings.deadline_s)
-        packet = self._half.pack(stream, self._sequence, features, frame.received_s)
+        sequence = self._next_sequence()
+        packet = self._half.pack(stream, sequence, features, frame.received_s)
         stream_id = stream.stream_id
         if stream_id != self._published_stream_id:
             # Also when an older stream is taken up again, so that the latest kept one is always the one in use.
             self._streams.publish(String(data=stream.to_json()))
             self._published_stream_id = stream_id
-        self._ledger.add(SentFrame(self._sequence, frame.received_s, time.perf_counter(), len(packet)))
+        self._ledger.add(SentFrame(sequence, frame.received_s, time.perf_counter(), len(packet)))
         self._packets.publish(messages.packet_message(header, packet))
-        self._last_sent_sequence = self._sequence
-        self._sequence = (self._sequence + 1) % _SEQUENCES
-        self._last_features = features if len(prompts) == 1 else None
+        self._repeater.sent(sequence, features)
 
     def _finish_here(
-        self, header: Header, features: np.ndarray, prompts: Sequence[str], frame: _Frame, settings: _Settings
+        self, header: Header, features: np.ndarray, prompts: Sequence[str], frame: _Frame, settings: RobotSettings
     ) -> None:
         from laim_ros.models import Generation
 
         generation = Generation(self.values["num_beams"], self.values["max_new_tokens"])
         texts = self._half.finish(features, prompts, generation)
-        plan = settings.plan
-        self._publish_own(
-            header,
-            FrameResult(
-                texts=tuple(texts),
-                prompts=tuple(prompts),
-                split_point=plan.split_point,
-                weight_bits=plan.weight_bits,
-                link_s=0.0,
-                edge_s=0.0,
-            ),
-            frame,
-        )
-        self._last_features = features if len(prompts) == 1 else None
+        plan = {"split_point": settings.plan.split_point, "weight_bits": settings.plan.weight_bits}
+        sequence = self._next_sequence()
+        self._repeater.sent(sequence, features)
+        self._publish_own(header, FrameResult(tuple(texts), tuple(prompts), sequence, **plan), frame)
 
     def _publish_own(self, header: Header, result: FrameResult, frame: _Frame) -> None:
         """Publishes a result that needed no edge."""
         latency_s = time.perf_counter() - frame.received_s
-        result = replace(result, sequence=self._sequence, robot_s=latency_s, link_s=0.0, edge_s=0.0, packet_bytes=0)
+        result = replace(result, robot_s=latency_s, link_s=0.0, edge_s=0.0, packet_bytes=0)
         self._results.publish(header, result)
         self._latency_s.publish(Float32(data=latency_s))
         self._conclude(result)
 
     def _conclude(self, result: FrameResult) -> None:
-        if not result.error:
-            self._last_result = replace(result, texts=result.texts[:1], prompts=result.prompts[:1])
+        self._repeater.finished(result)
         self._waiters.resolve(result)
 
-    def _take_questions(self, template: str) -> list[str]:
-        taken = [self._questions.popleft() for _ in range(len(self._questions))]
-        return [template.replace("{question}", question) for question in taken]
+    def _next_sequence(self) -> int:
+        sequence = self._sequence
+        self._sequence = (sequence + 1) % _SEQUENCES
+        return sequence
 
-    def _barely_changed(self, features: np.ndarray, settings: _Settings) -> bool:
-        """Whether the mean absolute change since the last frame sent is under `min_change` of its mean magnitude."""
-        before, result = self._last_features, self._last_result
-        if not settings.min_change or before is None or result is None or before.shape != features.shape:
-            return False
-        if result.sequence != self._last_sent_sequence or result.prompts[0] != settings.prompt:
-            return False  # the result at hand does not belong to the features at hand
-        change = np.abs(features.astype(np.float32) - before).mean()
-        return bool(change < settings.min_change * np.abs(before.astype(np.float32)).mean())
-
-    def _on_work_failed(self, error: Exception) -> None:
-        self._warn(f"frame lost: {type(error).__name__}: {error}")
+    def _on_work_failed(self, frames: list[_Frame], error: Exception) -> None:
+        reason = f"frame lost: {type(error).__name__}: {error}"
+        self._warn(reason)
+        for frame in frames:
+            self._publish_own(frame.message.header, FrameResult(error=reason, sequence=UNKNOWN_SEQUENCE), frame)
 
     # What goes on, in words and figures.
 
@@ -366,15 +305,7 @@ class RobotNode(LaimNode):
         since_s = time.perf_counter() - _SILENCE_S
         if self._last_image_s < since_s or ledger.waiting > 1:
             return DiagnosticStatus.WARN, self._why_silent(since_s), figures
-        return DiagnosticStatus.OK, _in_words(plan), figures
-
-
-def _in_words(plan: Plan) -> str:
-    if plan.split_point == "input":
-        return f"pictures as {plan.codec}"
-    if plan.split_point == "output":
-        return "everything on the robot"
-    return f"{plan.split_point} at {plan.feature_bits} bits ({plan.codec})"
+        return DiagnosticStatus.OK, in_words(plan), figures
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -50,7 +50,7 @@ class Worker(Generic[_Item]):
 
     Args:
         work: does one piece of work on one or more items.
-        failed: told of an exception of `work`.
+        failed: told of an exception of `work`, and the items that it was working on.
         most: most items per piece of work; asked each time.
         pause_s: seconds to wait before the next piece of work; asked each time.
     """
@@ -58,7 +58,7 @@ class Worker(Generic[_Item]):
     def __init__(
         self,
         work: Callable[[list[_Item]], None],
-        failed: Callable[[Exception], None],
+        failed: Callable[[list[_Item], Exception], None],
         *,
         most: Callable[[], int] = lambda: 1,
         pause_s: Callable[[], float] = lambda: 0.0,
@@ -83,7 +83,7 @@ class Worker(Generic[_Item]):
             try:
                 self._work(items)
             except Exception as error:  # anything a strange picture or packet may cause
-                self._failed(error)
+                self._failed(items, error)
 
 
 class ThrottledLog:
