@@ -53,27 +53,31 @@ class Ledger:
             deadline_s: latency above which the result counts as late; 0 is none.
         """
         with self._lock:
-            frame = self._in_flight.pop(result.sequence, None)
-            if frame is None:
+            if result.sequence not in self._in_flight:
                 return None
-            overtaken = [sequence for sequence in self._in_flight if sequence < result.sequence]
-            for sequence in overtaken:
-                del self._in_flight[sequence]
-            self.unanswered += len(overtaken)
+            # By the order of sending, not by number: numbers start over after 2^32. A refusal may come before the
+            # results of frames that were sent earlier and are still being worked on.
+            overtaken = 0
+            while not result.error and next(iter(self._in_flight)) != result.sequence:
+                self._in_flight.popitem(last=False)
+                overtaken += 1
+            frame = self._in_flight.pop(result.sequence)
+            self.unanswered += overtaken
             self.answered += 1
             latency_s = now_s - frame.received_s
             late = bool(deadline_s) and latency_s > deadline_s
-            self.deadline_misses += late + (len(overtaken) if deadline_s else 0)
+            self.deadline_misses += late + (overtaken if deadline_s else 0)
             self.last_latency_s = latency_s
             # Durations of two clocks are subtracted; a hair below zero is measurement noise.
-            self.last_link_s = max(0.0, now_s - frame.sent_s - result.edge_s)
-            if not result.error:
-                self._link.update(frame.packet_bytes, self.last_link_s)
+            link_s = max(0.0, now_s - frame.sent_s - result.edge_s) if result.edge_s >= 0 else math.nan
+            if not (result.error or math.isnan(link_s)):
+                self.last_link_s = link_s
+                self._link.update(frame.packet_bytes, link_s)
             return LinkReport(
                 sequence=frame.sequence,
                 packet_bytes=frame.packet_bytes,
                 robot_s=frame.sent_s - frame.received_s,
-                link_s=self.last_link_s,
+                link_s=link_s,
                 edge_s=result.edge_s,
                 latency_s=latency_s,
                 goodput_bps=_or_nan(self._link.goodput_bps),
