@@ -52,9 +52,9 @@ class Parameter:
         kind = type(self.default)
         if kind is float and type(value) is int:
             value = float(value)
-        if kind is list and isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
+        if kind is list and isinstance(value, (list, tuple)):
             value = list(value)
-        if type(value) is not kind:
+        if type(value) is not kind or (kind is list and not all(isinstance(item, str) for item in value)):
             raise ParameterValueError(f"{self.name} takes {_TYPE_NAMES[kind]}, not {value!r}")
         if self.choices and value not in self.choices:
             raise ParameterValueError(f"{self.name} takes one of {_listed(self.choices)}, not {value!r}")
