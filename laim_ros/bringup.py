@@ -36,7 +36,7 @@ class Argument:
         name: as written before `:=`.
         default: value when it is not given; "" leaves the matter to `params_file` and the node.
         description: one sentence for people.
-        choices: the values allowed; empty for any. "" is always allowed where it is the default.
+        choices: the values allowed besides the default; empty for any.
     """
 
     name: str
@@ -44,12 +44,9 @@ class Argument:
     description: str
     choices: tuple[str, ...] = ()
 
-    @property
-    def allowed(self) -> tuple[str, ...]:
-        """All values allowed, the default among them; empty for any."""
-        if not self.choices or self.default in self.choices:
-            return self.choices
-        return (*self.choices, self.default)
+    def help(self) -> str:
+        """The description with the choices."""
+        return f"{self.description} One of: {', '.join(self.choices)}." if self.choices else self.description
 
     def check(self, value: str) -> str:
         """`value`, in lower case where it is a choice.
@@ -57,9 +54,9 @@ class Argument:
         Raises:
             ArgumentError: not among the choices.
         """
-        if not self.choices:
+        if not self.choices or value == self.default:
             return value
-        if value.lower() not in self.allowed:
+        if value.lower() not in self.choices:
             raise ArgumentError(f"argument {self.name} takes one of {', '.join(self.choices)}, not '{value}'")
         return value.lower()
 
