@@ -8,9 +8,22 @@ To add a kind: a row in `vocabulary.py` and its parts in `shapes.py`. To add a r
 `truth.py`. To add motion: a field in `Shot` (`stream.py`). numpy and OpenCV only: no torch, no ROS.
 """
 
+from laim_ros.scenes.language import QUESTION_KINDS, Question, captions, questions
 from laim_ros.scenes.render import Rendering, render
 from laim_ros.scenes.sampling import sample_scene
 from laim_ros.scenes.stream import SceneStream
 from laim_ros.scenes.world import Scene, SceneError, SceneObject
 
-__all__ = ["Rendering", "Scene", "SceneError", "SceneObject", "SceneStream", "render", "sample_scene"]
+__all__ = [
+    "QUESTION_KINDS",
+    "Question",
+    "Rendering",
+    "Scene",
+    "SceneError",
+    "SceneObject",
+    "SceneStream",
+    "captions",
+    "questions",
+    "render",
+    "sample_scene",
+]
