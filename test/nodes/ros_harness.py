@@ -42,6 +42,8 @@ from rclpy.parameter import Parameter, parameter_value_to_python
 from rclpy.qos import QoSProfile
 from std_srvs.srv import Trigger
 
+from laim_ros.nodes.dds import give_images_room
+
 _Value = TypeVar("_Value")
 
 PATIENCE_S = 60.0
@@ -83,6 +85,7 @@ def _isolate() -> None:
 
 
 _isolate()
+_CHILD_ENVIRONMENT = dict(os.environ)  # before an Observer adds what nodes must find for themselves
 
 
 def wait_for(predicate: Callable[[], _Value], timeout_s: float = PATIENCE_S, what: str = "") -> _Value:
@@ -98,6 +101,7 @@ class Observer:
     """A node in this process, spinning in a thread of its own, with a synchronous face."""
 
     def __init__(self, name: str = "test_observer") -> None:
+        give_images_room()
         self._context = Context()
         rclpy.init(args=[], context=self._context, signal_handler_options=rclpy.SignalHandlerOptions.NO)
         self.node = Node(name, context=self._context, start_parameter_services=False, enable_rosout=False)
@@ -190,7 +194,9 @@ class NodeProcess:
         self.name = name
         self._file = tempfile.NamedTemporaryFile(prefix="laim_ros_test_", suffix=".log")  # noqa: SIM115
         # A group of its own: a Ctrl-C for the tests reaches the node through us alone.
-        self.process = subprocess.Popen(command, stdout=self._file, stderr=subprocess.STDOUT, start_new_session=True)
+        self.process = subprocess.Popen(
+            command, stdout=self._file, stderr=subprocess.STDOUT, start_new_session=True, env=_CHILD_ENVIRONMENT
+        )
 
     def output(self) -> str:
         """All that the process wrote to stdout and stderr so far."""
