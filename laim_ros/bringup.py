@@ -37,16 +37,20 @@ class Argument:
         default: value when it is not given; "" leaves the matter to `params_file` and the node.
         description: one sentence for people.
         choices: the values allowed besides the default; empty for any.
+        to_nodes: True where nodes have a parameter of this name and, unless it is empty, get it.
     """
 
     name: str
     default: str
     description: str
     choices: tuple[str, ...] = ()
+    to_nodes: bool = False
 
     def help(self) -> str:
-        """The description with the choices."""
-        return f"{self.description} One of: {', '.join(self.choices)}." if self.choices else self.description
+        """The description, with the choices and what an empty value means."""
+        choices = f" One of: {', '.join(self.choices)}." if self.choices else ""
+        empty = " Empty: as params_file or the node has it." if self.to_nodes else ""
+        return self.description + choices + empty
 
     def check(self, value: str) -> str:
         """`value`, in lower case where it is a choice.
@@ -63,26 +67,14 @@ class Argument:
 
 ARGUMENTS: tuple[Argument, ...] = (
     Argument("role", "all", "What runs on this machine.", ("all", "robot", "edge")),
-    Argument("namespace", "", "Namespace of the robot; one edge serves every namespace."),
-    Argument(
-        "model", "", "Shipped name, local folder or hub id of the model (empty: params_file, or laim-mini-blip2)."
-    ),
-    Argument("device", "", "Where the edge runs the model: cpu, cuda, cuda:N or auto (empty: params_file, or auto)."),
-    Argument("image", "", "Image topic of the camera; its twin TOPIC/compressed follows (empty: `image`)."),
-    Argument(
-        "image_transport",
-        "",
-        "Which of the two image topics is read (empty: params_file, or raw).",
-        ("raw", "compressed"),
-    ),
+    Argument("namespace", "", "Namespace of the robot. The edge has none: it serves every robot that it finds."),
+    Argument("model", "", "Shipped name, local folder or hub id of the model, on both sides.", to_nodes=True),
+    Argument("device", "", "Where the edge runs the model: cpu, cuda, cuda:N or auto.", to_nodes=True),
+    Argument("image", "", "Image topic of the camera, in place of `image`; TOPIC/compressed follows it."),
+    Argument("image_transport", "", "Which of the two image topics is read.", ("raw", "compressed"), to_nodes=True),
     Argument("params_file", "", "YAML file of node parameters, like config/coinference.yaml."),
-    Argument(
-        "use_sim_time",
-        "",
-        "Take the time from /clock, as when a bag is played (empty: params_file, or false).",
-        _BOOLEANS,
-    ),
-    Argument("autostart", "", "Nodes configure and activate themselves (empty: params_file, or true).", _BOOLEANS),
+    Argument("use_sim_time", "", "Take the time from /clock, as when a bag is played.", _BOOLEANS, to_nodes=True),
+    Argument("autostart", "", "Nodes configure and activate themselves.", _BOOLEANS, to_nodes=True),
     Argument(
         "log_level", "info", "Least severe messages that are logged.", ("debug", "info", "warn", "error", "fatal")
     ),
