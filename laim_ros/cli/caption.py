@@ -1,0 +1,95 @@
+"""`laim caption`: picture files through both halves in one process, without ROS."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from laim_ros.cli.errors import CommandError, UsageError
+from laim_ros.cli.plans import add_plan_arguments, plan_of
+from laim_ros.cli.values import integer
+from laim_ros.parameters import DEFAULT_MODEL, ROBOT
+
+if TYPE_CHECKING:
+    import numpy as np
+
+NAME = "caption"
+HELP = "caption picture files, or answer questions about them"
+DESCRIPTION = """\
+Runs picture files through the robot's and the edge's half of the model in this process, as the nodes do, and prints the
+caption, the size of the packet, and the time that each half took.
+
+  laim caption scene.png --question "what colour is the ball?" --split-point vit.2 --feature-bits 4
+"""
+
+_TEMPLATE = next(str(parameter.default) for parameter in ROBOT if parameter.name == "question_template")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the verb's arguments."""
+    add = parser.add_argument
+    add("images", nargs="+", type=Path, metavar="IMAGE", help="picture files")
+    add("--model", default=DEFAULT_MODEL, help=f"shipped name, local folder or hub id (default: {DEFAULT_MODEL})")
+    add("--question", action="append", default=[], metavar="TEXT", help="also answer this; may be repeated")
+    add_plan_arguments(parser, "default: qformer")
+    add("--device", default="cpu", help="cpu, cuda, cuda:N or auto (default: cpu)")
+    add("--num-beams", type=integer(1, 16), default=1, help="beams of the caption search (default: 1)")
+    add("--max-new-tokens", type=integer(1, 512), default=30, help="longest text, in tokens (default: 30)")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Runs the verb; returns the exit status: 1 if any picture failed, after the others are done."""
+    plan = plan_of(options, "qformer")
+    if plan.split_point == "output":
+        raise UsageError("caption: --split-point output sends nothing; choose an earlier one, such as qformer")
+    pictures = [(path, _read(path)) for path in options.images]
+    from laim_ros.codec import CodecError
+    from laim_ros.coinference import EdgeHalf, RobotHalf
+    from laim_ros.models import Generation, ModelError, load
+
+    try:
+        model = load(options.model, device=options.device)
+        robot, edge = RobotHalf(model, "laim"), EdgeHalf(model)
+        prompts = ("", *(_TEMPLATE.replace("{question}", question) for question in options.question))
+        stream = robot.describe(plan, prompts)
+    except (ModelError, CodecError) as error:
+        raise CommandError(f"caption: {error}") from None
+    generation = Generation(options.num_beams, options.max_new_tokens)
+    for sequence, (path, picture) in enumerate(pictures):
+        began_s = time.perf_counter()
+        features, _ = robot.features(picture, plan.split_point)
+        packet = robot.pack(stream, sequence, features, began_s)
+        sent_s = time.perf_counter()
+        texts = _finish(edge, stream, packet, generation)
+        ended_s = time.perf_counter()
+        print(
+            f"{path}: {texts[0]}  [{len(packet):,} bytes, robot {1e3 * (sent_s - began_s):.0f} ms, "
+            f"edge {1e3 * (ended_s - sent_s):.0f} ms]"
+        )
+        for question, answer in zip(options.question, texts[1:], strict=True):
+            print(f"  {question} {answer}")
+    return 0
+
+
+def _finish(edge: object, stream: object, packet: bytes, generation: object) -> Sequence[str]:
+    from laim_ros.codec import unpack
+
+    payload = unpack(packet).payload
+    return edge.finish([(stream, edge.decode(stream, payload))], generation)[0]
+
+
+def _read(path: Path) -> np.ndarray:
+    import cv2
+    import numpy as np
+
+    try:
+        data = np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise CommandError(f"caption: {path}: {error.strerror}; name a picture file") from None
+    picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    if picture is None:
+        raise CommandError(f"caption: {path} is no picture that can be read; use PNG, JPEG, BMP, TIFF or WebP")
+    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)

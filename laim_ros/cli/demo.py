@@ -1,0 +1,183 @@
+"""`laim demo`: the whole system on this machine, watched and scored."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from laim_ros.cli.errors import CommandError, UsageError
+from laim_ros.cli.plans import add_plan_arguments, plan_of
+from laim_ros.cli.values import integer, number
+from laim_ros.parameters import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from laim_ros.demo.session import Run, Session
+    from laim_ros.demo.settings import DemoSettings
+
+NAME = "demo"
+HELP = "watch camera, robot and edge caption a synthetic world, and see how well"
+DESCRIPTION = """\
+Starts a camera of synthetic scenes, a robot and an edge, each in a process of its own, and shows every frame's caption
+beside the true one while the robot is given one plan after the other. Ends with a summary and a contact sheet.
+
+Exit status: 0 if captions flowed to the end, 1 if not, 2 for wrong usage, 128 + signal if it was interrupted.
+"""
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the verb's arguments."""
+    add = parser.add_argument
+    add("--seconds", type=number(1, 86_400), default=30.0, help="how long to show captions (default: 30)")
+    add("--rate-hz", type=number(0.1, 100), default=4.0, help="frames per second of the camera (default: 4)")
+    add("--model", default=DEFAULT_MODEL, help=f"shipped name, local folder or hub id (default: {DEFAULT_MODEL})")
+    add_plan_arguments(parser, "default: a tour of several plans")
+    add("--seed", type=integer(0, 2**31 - 1), default=0, help="first scene of the camera (default: 0)")
+    add("--out", type=Path, default=Path("out"), metavar="DIR", help="folder of the sheet and the logs (default: out)")
+    add("--sheet", type=Path, metavar="FILE", help="PNG of frames and captions (default: DIR/demo_sheet.png)")
+    add("--json", type=Path, metavar="FILE", help="write all figures as JSON")
+    add(
+        "--start-limit",
+        type=number(1, 3600),
+        default=180.0,
+        metavar="SECONDS",
+        help="longest wait for the first caption (default: 180)",
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Runs the verb; returns the exit status."""
+    settings = settings_from(options)
+    _check_places(settings)
+    # First of all: wheels of ROS start Python anew on import, which must not happen once there are children.
+    try:
+        from laim_ros.nodes.observer import Observer
+    except ImportError as error:
+        raise CommandError(
+            f"ROS 2 is not to be had in this Python ({error}); source your ROS, or `pip install laim_ros[ros]`"
+        ) from None
+    from rich.console import Console
+
+    from laim_ros.demo.screen import screen_for
+    from laim_ros.demo.session import Session, isolate
+
+    isolate()
+    # A pipe or a log file has no width; tables must not be squeezed into 80 columns there.
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    session = Session(settings, screen_for(console), Observer)
+    received: list[int] = []
+    _catch_signals(session, received)
+    try:
+        result = session.run()
+    except OSError as error:
+        raise CommandError(f"demo: {error}") from None
+    _sum_up(console, settings, result)
+    if received:
+        return 128 + received[0]
+    if result.failure:
+        _blame(session, result)
+        return CommandError.status
+    return 0
+
+
+def settings_from(options: argparse.Namespace) -> DemoSettings:
+    """What the options ask for.
+
+    Raises:
+        UsageError: they do not fit each other.
+    """
+    from laim_ros.demo.settings import TOUR, DemoSettings, PlanStep
+
+    plan_of(options, "qformer")
+    if options.split_point is None and (options.feature_bits != 8 or options.codec != "auto"):
+        raise UsageError("--feature-bits and --codec belong to one plan; name it with --split-point")
+    steps = (
+        TOUR if options.split_point is None else (PlanStep(options.split_point, options.feature_bits, options.codec),)
+    )
+    return DemoSettings(
+        seconds=options.seconds,
+        rate_hz=options.rate_hz,
+        model=options.model,
+        steps=steps,
+        seed=options.seed,
+        start_limit_s=options.start_limit,
+        sheet=options.sheet or options.out / "demo_sheet.png",
+        logs=options.out / "demo_logs",
+        report=options.json,
+    )
+
+
+def _check_places(settings: DemoSettings) -> None:
+    """Finds out now, not after the run, that results cannot be written."""
+    places = [settings.sheet, settings.logs / "x", *([settings.report] if settings.report else [])]
+    for place in places:
+        if place.is_dir():
+            raise UsageError(f"{place} is a folder; name a file")
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if place.exists():
+                with place.open("ab"):
+                    pass
+        except OSError as error:
+            raise CommandError(f"cannot write {place}: {error.strerror}; choose another place (--out DIR)") from None
+
+
+def _catch_signals(session: Session, received: list[int]) -> None:
+    def stop(number: int, _: object) -> None:
+        received.append(number)
+        session.stop()
+
+    for caught in _SIGNALS:
+        signal.signal(caught, stop)
+
+
+def _sum_up(console: object, settings: DemoSettings, result: Run) -> None:
+    from laim_ros.demo.screen import percent, plan_table
+    from laim_ros.demo.sheet import draw_sheet, save_png
+    from laim_ros.demo.summary import report, summarise
+
+    def say(text: str) -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    summary = summarise(result.frames)
+    if result.frames:
+        console.print(plan_table(result.frames, total=True))
+        headline = (
+            f"{percent(summary.true_share)} of {summary.frames} captions true and complete · "
+            f"{summary.bytes_per_frame:,.0f} bytes per frame · "
+            f"latency p50 {1e3 * summary.latency_p50_s:.0f} ms, p95 {1e3 * summary.latency_p95_s:.0f} ms"
+        )
+        say(headline)
+        if result.answered:
+            right = sum(each.right for each in result.answered)
+            say(f"{right} of {len(result.answered)} questions answered truly")
+        say(f"first caption {result.first_caption_s:.1f} s after the start")
+        chosen = result.album.chosen()
+        if chosen:
+            title = f"laim_ros demo · {settings.model}"
+            subtitle = f"{headline} · {len(chosen)} frames shown, evenly spread over time"
+            save_png(settings.sheet, draw_sheet(chosen, title, subtitle))
+            say(f"contact sheet: {settings.sheet}")
+    if settings.report is not None:
+        further = {
+            "model": settings.model,
+            "rate_hz": settings.rate_hz,
+            "seed": settings.seed,
+            "seconds": result.seconds,
+            "first_caption_s": result.first_caption_s,
+            "failure": result.failure,
+        }
+        settings.report.write_text(report(result.frames, result.answered, further) + "\n", encoding="utf-8")
+        say(f"figures: {settings.report}")
+    say(f"logs of the nodes: {settings.logs}")
+
+
+def _blame(session: Session, result: Run) -> None:
+    if result.guilty:
+        path = session.log_path(result.guilty)
+        print(f"--- the end of {path} ---\n{session.log_tail(result.guilty)}\n---", file=sys.stderr)
+    print(f"laim: demo failed: {result.failure}", file=sys.stderr)

@@ -1,0 +1,42 @@
+"""The command line as argparse sees it, with errors of one line."""
+
+from __future__ import annotations
+
+import argparse
+from typing import NoReturn
+
+import laim_ros
+from laim_ros.cli import caption, demo, models, params, up
+from laim_ros.cli.errors import UsageError
+
+_VERBS = (demo, up, caption, models, params)
+"""Modules with NAME, HELP, DESCRIPTION, `add_arguments(parser)` and `run(options) -> exit status`."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong, and where to read more."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see `{self.prog} --help`")
+
+
+def make_parser() -> Parser:
+    """The parser of the whole command; `options.run` is the verb's function, or None."""
+    parser = Parser(
+        prog="laim",
+        description="Split vision-language models between a robot and an edge computer, over ROS 2.",
+        epilog="`laim VERB --help` tells more about a verb.",
+    )
+    parser.add_argument("--version", action="version", version=f"laim_ros {laim_ros.__version__}")
+    parser.set_defaults(run=None)
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", parser_class=Parser)
+    for verb in _VERBS:
+        added = verbs.add_parser(
+            verb.NAME,
+            help=verb.HELP,
+            description=verb.DESCRIPTION,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        verb.add_arguments(added)
+        added.set_defaults(run=verb.run)
+    return parser

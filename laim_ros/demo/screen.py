@@ -1,0 +1,279 @@
+"""What a person sees while the demo runs: a live table in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Protocol
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from laim_ros.demo.frames import Frame
+from laim_ros.demo.questions import Answered
+from laim_ros.demo.summary import Summary, by_plan, summarise
+
+_REFRESH_S = 0.15
+_WIDE = 118  # columns from which the two captions fit beside each other
+_OTHER_LINES = 17  # of the live picture: headings, plans, question
+_LEAST_ROWS, _MOST_ROWS = 3, 14
+_TICK, _CROSS = Text("✓", "bold green"), Text("✗", "bold red")
+
+
+class Screen(Protocol):
+    """Where the demo shows what goes on."""
+
+    def say(self, text: str) -> None:
+        """One line of progress."""
+
+    def begin(self, seconds: float) -> None:
+        """The first caption is here; the demo goes on for so many seconds."""
+
+    def plan(self, words: str) -> None:
+        """The robot was given another plan."""
+
+    def show(self, frame: Frame, elapsed_s: float) -> None:
+        """A frame came back."""
+
+    def answer(self, answered: Answered) -> None:
+        """A question was answered."""
+
+    def tick(self, elapsed_s: float) -> None:
+        """Time goes by."""
+
+    def close(self) -> None:
+        """The demo is over; may be called twice."""
+
+
+def screen_for(console: Console) -> Screen:
+    """The live one in a terminal that is large enough, else plain lines."""
+    return LiveScreen(console) if console.is_terminal and console.height >= 20 else PlainScreen(console)
+
+
+class PlainScreen:
+    """One line per event: for logs and pipes."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def say(self, text: str) -> None:
+        self._print(text)
+
+    def begin(self, seconds: float) -> None:
+        self._print(f"captions flow; showing them for {seconds:g} s")
+        self._print(f"{'time':>6}   {'caption':<52} {'split':<8} {'bits':<6} {'bytes':>7}  robot   link   edge [ms]")
+
+    def plan(self, words: str) -> None:
+        self._print(f"--- plan: {words} ---")
+
+    def show(self, frame: Frame, elapsed_s: float) -> None:
+        split_point, detail = frame.plan
+        given = _shortened(frame.error or frame.caption or "(no words)", 52)
+        times = " ".join(f"{milliseconds(value):>6}" for value in (frame.robot_s, frame.link_s, frame.edge_s))
+        mark = "✓" if frame.right else "✗"
+        self._print(
+            f"{elapsed_s:5.1f}s {mark} {given:<52} {split_point:<8} {detail:<6} {frame.packet_bytes:>7} {times}"
+        )
+        if not frame.right and frame.true_caption:
+            self._print(f"         true: {frame.true_caption}")
+
+    def answer(self, answered: Answered) -> None:
+        mark = "✓" if answered.right else f"✗ (true: {answered.true_answer})"
+        self._print(f"       ? {answered.question} {_shortened(answered.answer, 52)} {mark}")
+
+    def tick(self, elapsed_s: float) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def _print(self, text: str) -> None:
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+class LiveScreen:
+    """A table that is drawn again and again: the newest frames, the figures per plan, the last question."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        rows = max(_LEAST_ROWS, min(_MOST_ROWS, console.height - _OTHER_LINES))
+        self._wide = console.width >= _WIDE
+        self._newest: deque[tuple[Frame, float]] = deque(maxlen=rows if self._wide else max(_LEAST_ROWS, rows // 2))
+        self._rows = self._newest.maxlen
+        self._frames: list[Frame] = []
+        self._answer: Answered | None = None
+        self._plan = ""
+        self._seconds = 0.0
+        self._elapsed_s = 0.0
+        self._drawn_at_s = -math.inf
+        self._live: Live | None = None
+
+    def say(self, text: str) -> None:
+        self._console.print(text, markup=False, highlight=False)
+
+    def begin(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._live = Live(console=self._console, auto_refresh=False, transient=True)
+        self._live.start()
+
+    def plan(self, words: str) -> None:
+        self._plan = words
+        self._draw()
+
+    def show(self, frame: Frame, elapsed_s: float) -> None:
+        self._newest.append((frame, elapsed_s))
+        self._frames.append(_without_picture(frame))
+        self._draw()
+
+    def answer(self, answered: Answered) -> None:
+        self._answer = answered
+
+    def tick(self, elapsed_s: float) -> None:
+        self._elapsed_s = elapsed_s
+        self._draw()
+
+    def close(self) -> None:
+        if self._live is not None:
+            self._drawn_at_s = -math.inf
+            self._draw()
+            self._live.stop()
+            self._live = None
+
+    def _draw(self) -> None:
+        now_s = time.monotonic()
+        if self._live is not None and now_s - self._drawn_at_s >= _REFRESH_S:
+            self._drawn_at_s = now_s
+            self._live.update(self._picture(), refresh=True)
+
+    def _picture(self) -> RenderableType:
+        newest = frame_table(self._wide)
+        for frame, elapsed_s in self._newest:
+            newest.add_row(*frame_row(frame, elapsed_s, self._wide))
+        for _ in range(self._rows - len(self._newest)):
+            newest.add_row(*([""] if self._wide else ["\n"]))
+        return Group(self._heading(), newest, plan_table(self._frames), self._question())
+
+    def _heading(self) -> RenderableType:
+        grid = Table.grid(padding=(0, 2))
+        bar = ProgressBar(total=self._seconds, completed=min(self._elapsed_s, self._seconds), width=24)
+        clock = f"{min(self._elapsed_s, self._seconds):.0f} of {self._seconds:g} s"
+        grid.add_row(bar, clock, Text(f"plan: {self._plan}", "bold cyan"))
+        return grid
+
+    def _question(self) -> RenderableType:
+        if self._answer is None:
+            return Text(" ")
+        return answer_line(self._answer)
+
+
+def frame_table(wide: bool) -> Table:
+    """An empty table of frames; `frame_row` makes its rows."""
+    table = Table(expand=True, border_style="dim", header_style="bold")
+    table.add_column("time", justify="right", no_wrap=True, width=6)
+    if wide:
+        table.add_column("true caption", ratio=1, no_wrap=True, overflow="ellipsis")
+        table.add_column("given caption", ratio=1, no_wrap=True, overflow="ellipsis")
+    else:
+        table.add_column("given caption, and the true one", ratio=1, no_wrap=True, overflow="ellipsis")
+    table.add_column("", width=1)
+    table.add_column("split", no_wrap=True, width=7)
+    table.add_column("bits", justify="right", no_wrap=True, width=6)
+    table.add_column("bytes", justify="right", no_wrap=True, width=6)
+    if wide:
+        for part in ("robot", "link", "edge"):
+            table.add_column(f"{part}\nms", justify="right", no_wrap=True, width=5)
+    else:
+        table.add_column("ms", justify="right", no_wrap=True, width=4)
+    return table
+
+
+def frame_row(frame: Frame, elapsed_s: float, wide: bool) -> list[RenderableType]:
+    """Cells of one frame."""
+    split_point, detail = frame.plan
+    given = Text(frame.error or frame.caption or "(no words)", "green" if frame.right else "red")
+    truth = Text(frame.true_caption, "" if wide else "dim")
+    captions = [truth, given] if wide else [Text("\n").join([given, truth])]
+    parts = [frame.robot_s, frame.link_s, frame.edge_s] if wide else [frame.latency_s]
+    return [
+        f"{elapsed_s:.1f} s",
+        *captions,
+        _TICK if frame.right else _CROSS,
+        split_point,
+        detail,
+        f"{frame.packet_bytes:,}",
+        *(milliseconds(value) for value in parts),
+    ]
+
+
+def plan_table(frames: Sequence[Frame], total: bool = False) -> Table:
+    """Figures per plan, and with `total` of all frames."""
+    table = Table(border_style="dim", header_style="bold")
+    table.add_column("plan", no_wrap=True)
+    for heading in ("frames", "true", "bytes", "p50 ms", "p95 ms", "robot", "link", "edge"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for (split_point, detail), group in by_plan(frames).items():
+        table.add_row(plan_words(split_point, detail), *_figures(summarise(group)))
+    if total:
+        table.add_section()
+        table.add_row("all", *_figures(summarise(frames)), style="bold")
+    return table
+
+
+def plan_words(split_point: str, detail: str) -> str:
+    """A plan in words, such as `qformer, 8 bits`."""
+    if split_point == "output":
+        return "all on the robot"
+    return f"{split_point}, {detail} bits" if detail.isdigit() else f"{split_point}, {detail}"
+
+
+def answer_line(answered: Answered) -> Text:
+    """A question, its answer, and the true one where they differ."""
+    line = Text.assemble(("asked: ", "dim"), answered.question, "  ")
+    line.append(_shortened(answered.answer or "(no words)", 40), "green" if answered.right else "red")
+    line.append(" ✓" if answered.right else f" ✗ (true: {answered.true_answer})", "green" if answered.right else "red")
+    return line
+
+
+def _shortened(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def milliseconds(seconds: float) -> str:
+    """Milliseconds, or a dash for what is not known."""
+    if not math.isfinite(seconds):
+        return "–"
+    value = 1e3 * seconds
+    return f"{value:.1f}" if value < 9.95 else f"{value:.0f}"
+
+
+def percent(share: float) -> str:
+    """A share in percent, or a dash for what is not known."""
+    return f"{100 * share:.0f} %" if math.isfinite(share) else "–"
+
+
+def _figures(summary: Summary) -> list[str]:
+    return [
+        str(summary.frames),
+        percent(summary.true_share),
+        f"{summary.bytes_per_frame:,.0f}" if math.isfinite(summary.bytes_per_frame) else "–",
+        *(
+            milliseconds(value)
+            for value in (
+                summary.latency_p50_s,
+                summary.latency_p95_s,
+                summary.robot_p50_s,
+                summary.link_p50_s,
+                summary.edge_p50_s,
+            )
+        ),
+    ]
+
+
+def _without_picture(frame: Frame) -> Frame:
+    return replace(frame, picture=None)
