@@ -48,7 +48,7 @@ def fill(module: nn.Module, tensors: Mapping[str, torch.Tensor], source: ModelSo
     """Puts tensors in the place of a meta module's parameters.
 
     Raises:
-        ModelError: a tensor of another shape than the configuration says.
+        ModelError: a tensor of another shape than the configuration says, or a buffer that no checkpoint fills.
     """
     expected = module.state_dict()
     for key, tensor in tensors.items():
@@ -60,6 +60,12 @@ def fill(module: nn.Module, tensors: Mapping[str, torch.Tensor], source: ModelSo
     module.load_state_dict(tensors, strict=False, assign=True)
     for parameter in module.parameters():
         parameter.requires_grad_(False)
+    uninitialised = sorted(name for name, buffer in module.named_buffers() if buffer.is_meta and name not in expected)
+    if uninitialised:
+        raise ModelError(
+            f"this version of transformers computes {_shown(uninitialised)} outside the checkpoint; use the version "
+            "that requirements.txt names"
+        )
 
 
 def require_complete(source: ModelSource, missing: Iterable[str]) -> None:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 from transformers import Blip2ForConditionalGeneration
 
@@ -34,6 +35,18 @@ def test_cutting_into_shards_and_saving_again_keep_the_id(make_checkpoint, tmp_p
     assert identity(again) == expected
 
 
+def test_shards_in_any_order_keep_the_id(make_checkpoint):
+    folder = make_checkpoint()
+    expected = identity(folder)
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    shards = {key: f"part{index % 3}.safetensors" for index, key in enumerate(sorted(tensors, reverse=True))}
+    for shard in set(shards.values()):
+        save_file({key: tensors[key] for key in tensors if shards[key] == shard}, folder / shard)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
+    assert identity(folder) == expected
+
+
 def test_another_library_version_or_path_keeps_the_id(make_checkpoint):
     folder = make_checkpoint()
     expected = identity(folder)
@@ -54,9 +67,16 @@ def test_a_change_of_one_value_changes_the_id(make_checkpoint, key):
     assert identity(folder) != expected
 
 
-def test_other_sizes_dtypes_and_settings_change_the_id(make_checkpoint):
-    import torch
+def test_another_stored_precision_of_one_tensor_changes_the_id(make_checkpoint):
+    folder = make_checkpoint()
+    expected = identity(folder)
+    tensors = load_file(folder / "model.safetensors")
+    key = "language_model.model.decoder.layers.0.fc1.weight"
+    save_file({**tensors, key: tensors[key].half()}, folder / "model.safetensors")
+    assert identity(folder) != expected
 
+
+def test_other_sizes_dtypes_and_settings_change_the_id(make_checkpoint):
     folder = make_checkpoint()
     ids = {identity(folder), identity(make_checkpoint(sizes=Blip2Sizes(text_layers=3)))}
     ids.add(identity(make_checkpoint(dtype=torch.bfloat16)))
