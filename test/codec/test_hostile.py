@@ -137,6 +137,7 @@ SHORTER_THAN_IT_SAYS = frame_announcing(512)[:-3] + (((100 << 3) | 0b011).to_byt
         (zstd_frame(bytes(512), write_checksum=1), "checksum"),
         (zstd_frame(bytes(512)) * 2, "data follows"),
         (zstd_frame(bytes(512))[:-1], "cut or damaged"),
+        (frame_announcing(512)[:-3] + (512 << 3 | 1).to_bytes(3, "little") + bytes(512), "where packing takes 512"),
         (b"not zstd at all", "not a zstd frame"),
         (b"", "not a zstd frame"),
     ],

@@ -101,6 +101,7 @@ def test_another_size_is_refused_before_decoding(height, width, monkeypatch):
 
 GOOD = jpeg(photograph(96, 96))
 START = GOOD.index(b"\xff\xda")
+FRAME_COMPONENTS = GOOD.index(b"\xff\xc0") + 9
 
 
 @pytest.mark.parametrize(
@@ -121,6 +122,8 @@ START = GOOD.index(b"\xff\xda")
         (b"\xff\xd8" + b"\xff\xe0\x00\x02" * 100 + GOOD[2:], "header is cut or damaged"),
         (b"\xff\xd8" + b"\xff\xe0\x00\x01" + GOOD[2:], "header is cut or damaged"),
         (b"\xff\xd8\x00" + GOOD[2:], "header is cut or damaged"),
+        (b"\xff\xd8\x00" + GOOD[3:], "header is cut or damaged"),
+        (GOOD[:FRAME_COMPONENTS] + b"\x04" + GOOD[FRAME_COMPONENTS + 1 :], "three 8-bit components"),
         (jpeg(photograph(96, 96), cv2.IMWRITE_JPEG_PROGRESSIVE, 1), "only baseline"),
         (with_frame(GOOD, 96, 96, marker=0xC3), "only baseline"),
         (cv2.imencode(".jpg", photograph(96, 96)[:, :, 0])[1].tobytes(), "three 8-bit components"),

@@ -11,6 +11,9 @@ from laim_ros.codec import HEADER_BYTES, WIRE_VERSION, CodecError, Packet, Strea
 from laim_ros.codec.plain import LARGEST
 from laim_ros.plan import Plan
 
+# A warning for each frame (a division by a step that rounds to zero, a cast of infinity) would fill a robot's log.
+pytestmark = pytest.mark.filterwarnings("error")
+
 finite = (
     st.floats(-(2.0**99), 2.0**99, width=32) | st.floats(-2, 2, width=32) | st.floats(-(2.0**-120), 2.0**-120, width=32)
 )
@@ -80,6 +83,18 @@ def test_decoding_twice_changes_nothing(bits):
     once = codec.decode(codec.encode(bell_shaped((8, 128))))
     twice = codec.decode(codec.encode(once))
     assert np.abs(twice - once).max() <= 1e-2 * np.ptp(once) / (2**bits - 1)
+
+
+@pytest.mark.parametrize(
+    ("lowest", "span", "wide"),
+    [(-1, 2, False), (0.0625, 300, False), (100.03, 4, True), (0, 1e5, True), (0, 1e-7, True)],
+)
+def test_ranges_are_sent_as_float16_where_that_costs_nothing(lowest, span, wide):
+    array = np.linspace(lowest, lowest + span, 256, dtype=np.float32)[None]
+    codec = codec_for(feature_stream(array.shape, 8))
+    payload = codec.encode(array)
+    assert bool(payload[0] & 2) == wide
+    assert_within_bound(array, codec.decode(payload), 8)
 
 
 def test_a_token_does_not_spoil_its_neighbours():
