@@ -58,11 +58,15 @@ def test_scenes_come_with_their_truth(observer):
     assert len({to_rgb(image).tobytes() for image in raw}) == len(raw), "the camera moves"
 
 
-def test_full_hd_arrives(observer):
-    with start_node(CAMERA, parameters={"width": 1920, "height": 1080, "rate_hz": 5.0}):
+def test_full_hd_arrives(observer, tmp_path):
+    """Six megabytes a message: many times what the middleware has room for by default."""
+    noise = np.random.default_rng(0).integers(0, 256, (1080, 1920, 3)).astype(np.uint8)
+    cv2.imwrite(str(tmp_path / "noise.png"), noise[..., ::-1])
+    with start_node(CAMERA, parameters={"source": str(tmp_path), "width": 1920, "height": 1080, "rate_hz": 5.0}):
         images = observer.subscribe(Image, "/image", qos.IMAGE)
-        observer.wait_for(lambda: len(images) >= 2)
-    assert to_rgb(images[0]).shape == (1080, 1920, 3)
+        observer.wait_for(lambda: len(images) >= 4)
+    for image in images:
+        np.testing.assert_array_equal(to_rgb(image), noise)
 
 
 def test_a_folder_waits_for_a_subscriber_plays_once_and_again(observer, folder):
