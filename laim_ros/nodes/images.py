@@ -160,7 +160,7 @@ def depth_to_grey(depth: np.ndarray) -> np.ndarray:
         uint8 (H, W).
     """
     depth = depth.astype(np.float32)
-    valid = np.isfinite(depth) & (depth > 0)
+    valid = (depth > 0) & (depth < np.inf)  # both are false for NaN
     stride = max(1, depth.size // 65_536)  # percentiles of a sample: all pixels would cost more than the conversion
     sample = depth.ravel()[::stride][valid.ravel()[::stride]]
     if not sample.size:
@@ -168,12 +168,13 @@ def depth_to_grey(depth: np.ndarray) -> np.ndarray:
     if not sample.size:
         return np.zeros(depth.shape, np.uint8)
     near, far = (float(value) for value in np.percentile(sample, (1, 99)))
-    depth[~valid] = near
     if far - near > 1e-6 * far:
-        grey = ((np.clip(depth, near, far) - near) / (far - near) * 254 + 1).astype(np.uint8)
+        np.fmax(depth, near, out=depth)  # of NaN too
+        np.subtract(depth, near, out=depth)
+        grey = cv2.convertScaleAbs(depth, alpha=254 / (far - near), beta=1)  # no more than 255
     else:
         grey = np.full(depth.shape, 128, np.uint8)
-    grey[~valid] = 0
+    grey *= valid
     return grey
 
 
