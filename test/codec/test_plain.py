@@ -87,7 +87,7 @@ def test_decoding_twice_changes_nothing(bits):
 
 @pytest.mark.parametrize(
     ("lowest", "span", "wide"),
-    [(-1, 2, False), (0.0625, 300, False), (100.03, 4, True), (0, 1e5, True), (0, 1e-7, True)],
+    [(-1, 2, False), (0.0625, 300, False), (100.03, 4, True), (0, 1e5, True), (0, 1e-7, True), (0, 1e-40, True)],
 )
 def test_ranges_are_sent_as_float16_where_that_costs_nothing(lowest, span, wide):
     array = np.linspace(lowest, lowest + span, 256, dtype=np.float32)[None]
