@@ -51,7 +51,7 @@ class AnnotatorNode(LaimNode):
         self._annotated = self.create_publisher(CompressedImage, topic, qos.PLOT)
         self._worker = Worker(self._work, self._on_work_failed)
         # In the group of the transitions, as all callbacks here: they are short, and so need no locks.
-        self._watch_timer = self.create_timer(_LOOK_FOR_SUBSCRIBERS_S, self._follow_subscribers, self._transitions)
+        self._watch_timer = self.create_wall_timer(_LOOK_FOR_SUBSCRIBERS_S, self._follow_subscribers, self._transitions)
 
     def deactivate(self) -> None:
         """Stops drawing after the image in hand."""

@@ -60,7 +60,7 @@ class CameraNode(LaimNode):
             self._battery = self._publish_on(BatteryState, "battery", qos.PLOT)
             self._battery_full_s = time.perf_counter()
             # Never at the same time as a transition, which would take its publisher down.
-            self._battery_timer = self.create_timer(_BATTERY_PERIOD_S, self._publish_battery, self._transitions)
+            self._battery_timer = self.create_wall_timer(_BATTERY_PERIOD_S, self._publish_battery, self._transitions)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="laim-camera", daemon=True)
         self._thread.start()

@@ -67,7 +67,7 @@ class EdgeNode(LaimNode):
         """Begins to look for robots and to finish their packets."""
         self._counters = _Counters()
         self._worker = Worker(self._work, self._on_work_failed, most=lambda: self.values["max_batch"])
-        self._discovery = self.create_timer(self.values["discovery_period_s"], self._discover)
+        self._discovery = self.create_wall_timer(self.values["discovery_period_s"], self._discover)
         self._discover()
 
     def deactivate(self) -> None:

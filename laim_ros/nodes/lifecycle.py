@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -9,12 +12,16 @@ from collections.abc import Callable, Mapping, Sequence
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.callback_groups import CallbackGroup, MutuallyExclusiveCallbackGroup
+from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import ParameterException
-from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.executors import MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNodeMixin, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
+from rclpy.signals import SignalHandlerOptions
+from rclpy.task import Future
+from rclpy.timer import Timer
 from std_msgs.msg import Header
 
 from laim_ros.nodes import messages, qos
@@ -22,6 +29,8 @@ from laim_ros.nodes.dds import give_images_room
 from laim_ros.parameters import Parameter, ParameterValue, ParameterValueError
 
 _DIAGNOSTICS_PERIOD_S = 1.0
+_PATIENCE_S = 5.0
+"""How long the end of a node waits for a transition in hand."""
 _EXECUTOR_THREADS = 3
 """One for data, one for lifecycle transitions (a model may take minutes to load), one for services that wait."""
 
@@ -39,9 +48,12 @@ class LaimNode(LifecycleNodeMixin, Node):
 
     def __init__(self, name: str, table: Sequence[Parameter], **node_arguments: object) -> None:
         Node.__init__(self, name, **node_arguments)
+        LifecycleNodeMixin.__init__(self)
         # Transitions have a group of their own: while a model loads, `ros2 lifecycle get` and data still get answers.
+        # rclpy has one group for all lifecycle services, so the one that changes the state is moved.
         self._transitions = MutuallyExclusiveCallbackGroup()
-        LifecycleNodeMixin.__init__(self, callback_group=self._transitions)
+        self._service_change_state.callback_group = self._transitions
+        self._transitions.add_entity(self._service_change_state)
         self._table = {parameter.name: parameter for parameter in table}
         self.add_on_set_parameters_callback(self._on_set_parameters)
         for parameter in table:
@@ -50,10 +62,12 @@ class LaimNode(LifecycleNodeMixin, Node):
         self.check_parameters(self.values)
         self.add_post_set_parameters_callback(lambda _: self.parameters_changed(self.values))
         self._last_error = ""
+        self._in_transition = threading.Lock()
+        self._ending = False
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", qos.DIAGNOSTICS)
-        self.create_timer(_DIAGNOSTICS_PERIOD_S, self._publish_diagnostics)
+        self.create_wall_timer(_DIAGNOSTICS_PERIOD_S, self._publish_diagnostics)
         self._autostart_timer = (
-            self.create_timer(0.0, self._bring_up, self._transitions) if self.values["autostart"] else None
+            self.create_wall_timer(0.0, self._bring_up, self._transitions) if self.values["autostart"] else None
         )
 
     # What a node of the package fills in.
@@ -79,6 +93,12 @@ class LaimNode(LifecycleNodeMixin, Node):
     def diagnostics(self) -> tuple[bytes, str, Mapping[str, object]]:
         """Level, one sentence, and figures for `/diagnostics` while the node is active."""
         return DiagnosticStatus.OK, "active", {}
+
+    def create_wall_timer(
+        self, period_s: float, callback: Callable[[], None], group: CallbackGroup | None = None
+    ) -> Timer:
+        """A timer of the steady clock: the node's own stands still while a bag is paused (`use_sim_time`)."""
+        return self.create_timer(period_s, callback, group, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     # Parameters.
 
@@ -144,23 +164,40 @@ class LaimNode(LifecycleNodeMixin, Node):
         self.deactivate()
         self.cleanup()
 
+    def end(self, timeout_s: float) -> bool:
+        """Closes the node for good; False if a transition is still at work after `timeout_s`, and nothing was done."""
+        self._ending = True
+        if not self._in_transition.acquire(timeout=timeout_s):
+            return False
+        try:
+            self.close()
+        finally:
+            self._in_transition.release()
+        return True
+
     def _attempt(
         self, what: str, action: Callable[[], None], undo: Callable[[], None] | None = None
     ) -> TransitionCallbackReturn:
-        # rclpy swallows exceptions of transitions, so they are told here.
-        try:
-            action()
-        except Exception as error:
-            known = isinstance(error, (NodeError, ValueError))
-            self._last_error = f"cannot {what}: {error}" if known else f"cannot {what}: {type(error).__name__}: {error}"
-            self.get_logger().error(self._last_error)
-            if not known:
-                self.get_logger().error(traceback.format_exc())
-            if undo is not None:
-                undo()
-            return TransitionCallbackReturn.FAILURE
-        self._last_error = ""
-        return TransitionCallbackReturn.SUCCESS
+        with self._in_transition:
+            if self._ending:
+                return TransitionCallbackReturn.FAILURE
+            # rclpy swallows exceptions of transitions, so they are told here.
+            try:
+                action()
+            except Exception as error:
+                self._tell(what, error)
+                if undo is not None:
+                    undo()
+                return TransitionCallbackReturn.FAILURE
+            self._last_error = ""
+            return TransitionCallbackReturn.SUCCESS
+
+    def _tell(self, what: str, error: Exception) -> None:
+        known = isinstance(error, (NodeError, ValueError))
+        self._last_error = f"cannot {what}: {error}" if known else f"cannot {what}: {type(error).__name__}: {error}"
+        self.get_logger().error(self._last_error)
+        if not known:
+            self.get_logger().error(traceback.format_exc())
 
     def _bring_up(self) -> None:
         self._autostart_timer.cancel()
@@ -188,39 +225,52 @@ class LaimNode(LifecycleNodeMixin, Node):
 def run(make: Callable[[], LaimNode], arguments: Sequence[str] | None = None) -> int:
     """Runs a node until it is interrupted or terminated; returns the exit status."""
     give_images_room()
-    rclpy.init(args=arguments)
-    node: LaimNode | None = None
-    executor = MultiThreadedExecutor(_EXECUTOR_THREADS)
+    # rclpy's own handlers would take the middleware down at once, under callbacks that still use it.
+    rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+    asked_to_end = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: asked_to_end.set())
     try:
         node = make()
-        executor.add_node(node)
-        executor.spin()
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
     except (ParameterException, ValueError) as error:
         rclpy.logging.get_logger("laim_ros").fatal(f"cannot start: {error}")
+        rclpy.try_shutdown()
         return 2
-    finally:
-        _end(node, executor)
+    executor = MultiThreadedExecutor(_EXECUTOR_THREADS)
+    executor.add_node(node)
+    end: Future = Future()
+    failures: list[BaseException] = []
+    spinning = threading.Thread(target=_spin, args=(executor, end, asked_to_end, failures))
+    spinning.start()
+    asked_to_end.wait()
+    end.set_result(None)
+    spinning.join()
+    executor.shutdown(wait_for_threads=False)
+    if not node.end(_PATIENCE_S):
+        # Nothing stops a thread that loads a model, and its end may be minutes away.
+        node.get_logger().info("leaving without waiting for the transition in hand")
+        node.destroy_node()
+        rclpy.try_shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
+    executor.shutdown()
+    node.destroy_node()
+    rclpy.try_shutdown()
+    if failures:
+        raise failures[0]
     return 0
 
 
-def _end(node: LaimNode | None, executor: MultiThreadedExecutor) -> None:
-    # A second Ctrl-C during the end must not leave threads behind, so the end runs where signals do not interrupt it.
-    def finish() -> None:
-        executor.shutdown(timeout_sec=5.0)
-        if node is not None:
-            node.close()
-            node.destroy_node()
-        rclpy.try_shutdown()
-
-    ending = threading.Thread(target=finish)
-    ending.start()
-    while ending.is_alive():
-        try:
-            ending.join()
-        except KeyboardInterrupt:
-            continue
+def _spin(
+    executor: MultiThreadedExecutor, end: Future, asked_to_end: threading.Event, failures: list[BaseException]
+) -> None:
+    try:
+        executor.spin_until_future_complete(end)
+    except BaseException as error:  # told by the main thread, which ends the node first
+        failures.append(error)
+    finally:
+        asked_to_end.set()
 
 
 def _descriptor(parameter: Parameter) -> ParameterDescriptor:
