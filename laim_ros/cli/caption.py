@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
     """Runs the verb; returns the exit status: 1 if any picture failed, after the others are done."""
     plan = plan_of(options, "qformer")
     if plan.split_point == "output":
-        raise UsageError("caption: --split-point output sends nothing; choose an earlier one, such as qformer")
+        raise UsageError("--split-point output sends nothing; choose an earlier one, such as qformer")
     pictures = [(path, _read(path)) for path in options.images]
     from laim_ros.codec import CodecError
     from laim_ros.coinference import EdgeHalf, RobotHalf
@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
         prompts = ("", *(_TEMPLATE.replace("{question}", question) for question in options.question))
         stream = robot.describe(plan, prompts)
     except (ModelError, CodecError) as error:
-        raise CommandError(f"caption: {error}") from None
+        raise CommandError(f"{error}") from None
     generation = Generation(options.num_beams, options.max_new_tokens)
     for sequence, (path, picture) in enumerate(pictures):
         began_s = time.perf_counter()
@@ -88,8 +88,8 @@ def _read(path: Path) -> np.ndarray:
     try:
         data = np.fromfile(path, np.uint8)
     except OSError as error:
-        raise CommandError(f"caption: {path}: {error.strerror}; name a picture file") from None
+        raise CommandError(f"{path}: {error.strerror}; name a picture file") from None
     picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
     if picture is None:
-        raise CommandError(f"caption: {path} is no picture that can be read; use PNG, JPEG, BMP, TIFF or WebP")
+        raise CommandError(f"{path} is no picture that can be read; use PNG, JPEG, BMP, TIFF or WebP")
     return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)

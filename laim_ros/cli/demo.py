@@ -74,13 +74,13 @@ def run(options: argparse.Namespace) -> int:
     try:
         result = session.run()
     except OSError as error:
-        raise CommandError(f"demo: {error}") from None
+        raise CommandError(f"{error}") from None
     _sum_up(console, settings, result)
     if received:
         return 128 + received[0]
     if result.failure:
-        _blame(session, result)
-        return CommandError.status
+        _show_log(session, result.guilty)
+        raise CommandError(result.failure)
     return 0
 
 
@@ -136,30 +136,32 @@ def _catch_signals(session: Session, received: list[int]) -> None:
 
 
 def _sum_up(console: object, settings: DemoSettings, result: Run) -> None:
-    from laim_ros.demo.screen import percent, plan_table
+    from laim_ros.demo.screen import milliseconds, percent, plan_table
     from laim_ros.demo.sheet import draw_sheet, save_png
     from laim_ros.demo.summary import report, summarise
 
     def say(text: str) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    summary = summarise(result.frames)
     if result.frames:
         console.print(plan_table(result.frames, total=True))
-        headline = (
-            f"{percent(summary.true_share)} of {summary.frames} captions true and complete · "
-            f"{summary.bytes_per_frame:,.0f} bytes per frame · "
-            f"latency p50 {1e3 * summary.latency_p50_s:.0f} ms, p95 {1e3 * summary.latency_p95_s:.0f} ms"
+        say("")
+        summary = summarise(result.frames)
+        truth = f"{percent(summary.true_share)} of {summary.frames} captions true and complete"
+        cost = (
+            f"{summary.bytes_per_frame:,.0f} bytes per frame, latency p50 {milliseconds(summary.latency_p50_s)} ms, "
+            f"p95 {milliseconds(summary.latency_p95_s)} ms"
         )
-        say(headline)
+        say(truth + (f" ({summary.errors} frames came back without one)" if summary.errors else ""))
         if result.answered:
             right = sum(each.right for each in result.answered)
             say(f"{right} of {len(result.answered)} questions answered truly")
+        say(cost)
         say(f"first caption {result.first_caption_s:.1f} s after the start")
         chosen = result.album.chosen()
         if chosen:
-            title = f"laim_ros demo · {settings.model}"
-            subtitle = f"{headline} · {len(chosen)} frames shown, evenly spread over time"
+            title = f"laim demo · {settings.model}"
+            subtitle = f"{truth} · {cost} · shown: one frame of each scene and plan"
             save_png(settings.sheet, draw_sheet(chosen, title, subtitle))
             say(f"contact sheet: {settings.sheet}")
     if settings.report is not None:
@@ -176,8 +178,6 @@ def _sum_up(console: object, settings: DemoSettings, result: Run) -> None:
     say(f"logs of the nodes: {settings.logs}")
 
 
-def _blame(session: Session, result: Run) -> None:
-    if result.guilty:
-        path = session.log_path(result.guilty)
-        print(f"--- the end of {path} ---\n{session.log_tail(result.guilty)}\n---", file=sys.stderr)
-    print(f"laim: demo failed: {result.failure}", file=sys.stderr)
+def _show_log(session: Session, node: str) -> None:
+    if node:
+        print(f"--- the end of {session.log_path(node)} ---\n{session.log_tail(node)}\n---", file=sys.stderr)

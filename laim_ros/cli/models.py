@@ -17,9 +17,7 @@ element before compression.
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's arguments."""
-    parser.add_argument(
-        "models", nargs="*", metavar="MODEL", help="shipped name, folder or hub id (default: all shipped)"
-    )
+    parser.add_argument("models", nargs="*", metavar="MODEL", help="shipped name, folder or hub id (default: shipped)")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -28,12 +26,12 @@ def run(options: argparse.Namespace) -> int:
 
     names = options.models or shipped_models()
     if not names:
-        raise CommandError("models: no model ships with this installation; install the package again")
+        raise CommandError("no model ships with this installation; install the package again")
     for name in names:
         try:
             model = load(name)
         except ModelError as error:
-            raise CommandError(f"models: {error}") from None
+            raise CommandError(f"{error}") from None
         print(f"{name}: {model.weight_bytes / 1e6:.1f} MB of weights, model id {model.model_id}")
         print(f"  {'split point':<12} {'tensor':<16} bytes at 8 bits")
         for point in model.split_points:

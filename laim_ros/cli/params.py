@@ -22,7 +22,7 @@ def run(options: argparse.Namespace) -> int:
     """Runs the verb; returns the exit status."""
     for node in options.nodes:
         if node not in TABLES:
-            raise UsageError(f"params: there is no node '{node}'; nodes are {', '.join(TABLES)}")
+            raise UsageError(f"there is no node '{node}'; nodes are {', '.join(TABLES)}")
     for index, node in enumerate(options.nodes or TABLES):
         print(f"{chr(10) if index else ''}{node}")
         for parameter in TABLES[node]:

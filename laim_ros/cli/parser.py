@@ -17,19 +17,20 @@ class Parser(argparse.ArgumentParser):
     """Says in one line what is wrong, and where to read more."""
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}; see `{self.prog} --help`")
+        error = UsageError(f"{message}; see `{self.prog} --help`")
+        error.command = self.prog
+        raise error
 
 
 def make_parser() -> Parser:
-    """The parser of the whole command; `options.run` is the verb's function, or None."""
+    """The parser of the whole command; `options.verb` is None or the verb's name, `options.run` its function."""
     parser = Parser(
         prog="laim",
         description="Split vision-language models between a robot and an edge computer, over ROS 2.",
         epilog="`laim VERB --help` tells more about a verb.",
     )
     parser.add_argument("--version", action="version", version=f"laim_ros {laim_ros.__version__}")
-    parser.set_defaults(run=None)
-    verbs = parser.add_subparsers(title="verbs", metavar="VERB", parser_class=Parser)
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", dest="verb", parser_class=Parser)
     for verb in _VERBS:
         added = verbs.add_parser(
             verb.NAME,

@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         specs = nodes_for(parse_arguments(options.words))
     except ArgumentError as error:
-        raise UsageError(f"up: {error}") from None
+        raise UsageError(f"{error}") from None
     stopping = threading.Event()
     for caught in _SIGNALS:
         signal.signal(caught, lambda *_: stopping.set())
@@ -64,12 +64,10 @@ def run(options: argparse.Namespace) -> int:
         while not stopping.is_set():
             ended = [child for child in children if child.exit_status is not None]
             if ended:
-                raise CommandError(
-                    f"up: {ended[0].name} {exit_in_words(ended[0].exit_status)}; the others are ended too"
-                )
+                raise CommandError(f"{ended[0].name} {exit_in_words(ended[0].exit_status)}; the others are ended too")
             time.sleep(_POLL_S)
     except OSError as error:
-        raise CommandError(f"up: {error}") from None
+        raise CommandError(f"{error}") from None
     finally:
         end_all(children)
         for reader in readers:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
+from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -20,8 +21,9 @@ from laim_ros.demo.questions import Answered
 from laim_ros.demo.summary import Summary, by_plan, summarise
 
 _REFRESH_S = 0.15
-_WIDE = 118  # columns from which the two captions fit beside each other
-_OTHER_LINES = 17  # of the live picture: headings, plans, question
+_WIDE = 156  # columns from which two captions fit beside each other
+_WITH_TIME = 96
+_OTHER_LINES = 15  # of the live picture: headings, plans, question
 _LEAST_ROWS, _MOST_ROWS = 3, 14
 _TICK, _CROSS = Text("✓", "bold green"), Text("✗", "bold red")
 
@@ -119,7 +121,7 @@ class LiveScreen:
 
     def begin(self, seconds: float) -> None:
         self._seconds = seconds
-        self._live = Live(console=self._console, auto_refresh=False, transient=True)
+        self._live = Live(console=self._console, auto_refresh=False)
         self._live.start()
 
     def plan(self, words: str) -> None:
@@ -140,8 +142,8 @@ class LiveScreen:
 
     def close(self) -> None:
         if self._live is not None:
-            self._drawn_at_s = -math.inf
-            self._draw()
+            # The newest frames stay on the screen; the figures come with the summary.
+            self._live.update(self._frame_table(), refresh=True)
             self._live.stop()
             self._live = None
 
@@ -152,12 +154,19 @@ class LiveScreen:
             self._live.update(self._picture(), refresh=True)
 
     def _picture(self) -> RenderableType:
-        newest = frame_table(self._wide)
+        empty = self._rows - len(self._newest)
+        table = self._frame_table()
+        cells = len(table.columns)
+        for _ in range(empty):
+            table.add_row(*([""] * (cells - 1)), "" if self._wide else "\n")  # as tall as it will be: nothing jumps
+        return Group(self._heading(), "", table, "", plan_table(self._frames), "", self._question())
+
+    def _frame_table(self) -> Table:
+        width = self._console.width
+        table = frame_table(self._wide, width)
         for frame, elapsed_s in self._newest:
-            newest.add_row(*frame_row(frame, elapsed_s, self._wide))
-        for _ in range(self._rows - len(self._newest)):
-            newest.add_row(*([""] if self._wide else ["\n"]))
-        return Group(self._heading(), newest, plan_table(self._frames), self._question())
+            table.add_row(*frame_row(frame, elapsed_s, self._wide, width))
+        return table
 
     def _heading(self) -> RenderableType:
         grid = Table.grid(padding=(0, 2))
@@ -167,61 +176,59 @@ class LiveScreen:
         return grid
 
     def _question(self) -> RenderableType:
-        if self._answer is None:
-            return Text(" ")
-        return answer_line(self._answer)
+        return Text(" ") if self._answer is None else answer_line(self._answer)
 
 
-def frame_table(wide: bool) -> Table:
-    """An empty table of frames; `frame_row` makes its rows."""
-    table = Table(expand=True, border_style="dim", header_style="bold")
-    table.add_column("time", justify="right", no_wrap=True, width=6)
+def frame_table(wide: bool, width: int) -> Table:
+    """An empty table of frames; `frame_row` makes its rows. Where it is not wide, captions stand above each other."""
+    table = Table(expand=True, box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1 if wide else 0), header_style="bold")
+    if width >= _WITH_TIME:
+        table.add_column("time", justify="right", no_wrap=True, width=6)
     if wide:
         table.add_column("true caption", ratio=1, no_wrap=True, overflow="ellipsis")
         table.add_column("given caption", ratio=1, no_wrap=True, overflow="ellipsis")
     else:
-        table.add_column("given caption, and the true one", ratio=1, no_wrap=True, overflow="ellipsis")
+        heading = Text.assemble("given caption\n", ("true caption", "dim"))
+        table.add_column(heading, ratio=1, no_wrap=True, overflow="ellipsis")
     table.add_column("", width=1)
-    table.add_column("split", no_wrap=True, width=7)
-    table.add_column("bits", justify="right", no_wrap=True, width=6)
-    table.add_column("bytes", justify="right", no_wrap=True, width=6)
     if wide:
-        for part in ("robot", "link", "edge"):
-            table.add_column(f"{part}\nms", justify="right", no_wrap=True, width=5)
+        table.add_column("split", no_wrap=True, width=7)
+        table.add_column("bits", justify="right", no_wrap=True, width=6)
     else:
-        table.add_column("ms", justify="right", no_wrap=True, width=4)
+        table.add_column(Text.assemble("split\n", ("bits", "dim")), no_wrap=True, width=7)
+    table.add_column("bytes", justify="right", no_wrap=True, width=6)
+    for part in ("robot", "link", "edge"):
+        table.add_column(f"{part}\nms", justify="right", no_wrap=True, width=5)
     return table
 
 
-def frame_row(frame: Frame, elapsed_s: float, wide: bool) -> list[RenderableType]:
+def frame_row(frame: Frame, elapsed_s: float, wide: bool, width: int) -> list[RenderableType]:
     """Cells of one frame."""
     split_point, detail = frame.plan
     given = Text(frame.error or frame.caption or "(no words)", "green" if frame.right else "red")
     truth = Text(frame.true_caption, "" if wide else "dim")
-    captions = [truth, given] if wide else [Text("\n").join([given, truth])]
-    parts = [frame.robot_s, frame.link_s, frame.edge_s] if wide else [frame.latency_s]
+    bits = detail if wide else Text(f"{detail} bits" if detail.isdigit() else detail, "dim")
     return [
-        f"{elapsed_s:.1f} s",
-        *captions,
+        *([f"{elapsed_s:.1f} s"] if width >= _WITH_TIME else []),
+        *([truth, given] if wide else [Text("\n").join([given, truth])]),
         _TICK if frame.right else _CROSS,
-        split_point,
-        detail,
+        *([split_point, bits] if wide else [Text("\n").join([Text(split_point), bits])]),
         f"{frame.packet_bytes:,}",
-        *(milliseconds(value) for value in parts),
+        *(milliseconds(value) for value in (frame.robot_s, frame.link_s, frame.edge_s)),
     ]
 
 
 def plan_table(frames: Sequence[Frame], total: bool = False) -> Table:
     """Figures per plan, and with `total` of all frames."""
-    table = Table(border_style="dim", header_style="bold")
-    table.add_column("plan", no_wrap=True)
-    for heading in ("frames", "true", "bytes", "p50 ms", "p95 ms", "robot", "link", "edge"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for (split_point, detail), group in by_plan(frames).items():
-        table.add_row(plan_words(split_point, detail), *_figures(summarise(group)))
-    if total:
-        table.add_section()
-        table.add_row("all", *_figures(summarise(frames)), style="bold")
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1), header_style="bold", show_footer=total)
+    groups = [(plan_words(*plan), _figures(summarise(group))) for plan, group in by_plan(frames).items()]
+    whole = _figures(summarise(frames))
+    table.add_column("plan (times in ms)", "all plans", no_wrap=True, footer_style="bold")
+    headings = ("frames", "true", "bytes", "p50", "p95", "robot", "link", "edge")
+    for heading, figure in zip(headings, whole, strict=True):
+        table.add_column(heading, figure, justify="right", no_wrap=True, footer_style="bold")
+    for words, figures in groups:
+        table.add_row(words, *figures)
     return table
 
 
@@ -234,7 +241,7 @@ def plan_words(split_point: str, detail: str) -> str:
 
 def answer_line(answered: Answered) -> Text:
     """A question, its answer, and the true one where they differ."""
-    line = Text.assemble(("asked: ", "dim"), answered.question, "  ")
+    line = Text.assemble(("asked: ", "dim"), answered.question, "  ", no_wrap=True, overflow="ellipsis")
     line.append(_shortened(answered.answer or "(no words)", 40), "green" if answered.right else "red")
     line.append(" ✓" if answered.right else f" ✗ (true: {answered.true_answer})", "green" if answered.right else "red")
     return line

@@ -73,9 +73,10 @@ class DemoSettings:
     def nodes(self) -> list[NodeSpec]:
         """The nodes to start: camera first, so that a picture waits for the robot."""
         specs = {spec.name: spec for spec in nodes_for({"demo_camera": "true", "model": self.model})}
+        alone = any(step.split_point == "output" for step in self.steps)
         parameters: dict[str, Mapping[str, ParameterValue]] = {
             "camera": {"rate_hz": self.rate_hz, "seed": self.seed},
-            "robot": self.steps[0].parameters,
+            "robot": {**self.steps[0].parameters, **({"last_split": "output"} if alone else {})},
             "edge": {},
         }
         return [specs[name].with_parameters(**parameters[name]) for name in _NODES]

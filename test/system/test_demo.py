@@ -1,0 +1,150 @@
+"""`laim demo` as a newcomer runs it: real nodes, real DDS, the model that ships."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+from pathlib import Path
+
+import cv2
+import pytest
+from demo_runs import laim
+
+from laim_ros.paths import checkpoints_directory
+
+NAME = "laim-mini-blip2"
+QUICK = ("--seconds", "5", "--start-limit", "600")
+ENDLESS = ("--seconds", "3600", "--start-limit", "600")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The model that ships, or a random one where it does not."""
+    if (checkpoints_directory() / NAME / "config.json").is_file():
+        return NAME
+    from laim_ros.models.random_checkpoint import make_random_blip2
+
+    return str(make_random_blip2(tmp_path_factory.mktemp("checkpoint") / "random"))
+
+
+def test_demo_shows_captions_and_writes_figures_and_a_contact_sheet(model: str, tmp_path: Path) -> None:
+    # Long enough for several frames of each plan on a machine that is busy with other things.
+    tour = ("--seconds", "20", "--start-limit", "600")
+    with laim("demo", *tour, "--model", model, "--json", "figures/demo.json", folder=tmp_path) as run:
+        status = run.end()
+        assert status == 0, run.output + run.errors
+        assert run.descendants() == []
+    for node in ("camera", "robot", "edge"):
+        assert f"{node} ready" in run.output
+        assert (tmp_path / "out" / "demo_logs" / f"{node}.log").is_file()
+    assert "captions true and complete" in run.output
+
+    figures = json.loads((tmp_path / "figures" / "demo.json").read_text())
+    assert figures["frames"] == len(figures["each_frame"]) >= 4
+    assert 0 <= figures["true_share"] <= 1
+    assert figures["bytes_per_frame"] > 100
+    assert 0 < figures["latency_p50_s"] <= figures["latency_p95_s"] < 60
+    assert {"laim_ros", "torch", "transformers", "rclpy", "python"} <= figures["versions"].keys()
+    assert all(figures["versions"][name] for name in ("laim_ros", "torch", "transformers", "rclpy", "python"))
+
+    for frame in figures["each_frame"]:
+        assert frame["true_caption"]
+        assert frame["packet_bytes"] > 0
+        parts = frame["robot_s"] + frame["link_s"] + frame["edge_s"]
+        assert math.isclose(parts, frame["latency_s"], rel_tol=1e-3)
+    right = sum(frame["right"] for frame in figures["each_frame"])
+    assert math.isclose(figures["true_share"], right / figures["frames"])
+    plans = [(plan["split_point"], plan["sent_as"]) for plan in figures["plans"]]
+    assert plans == [("qformer", "8"), ("qformer", "2"), ("vit.2", "8"), ("input", "jpeg90")]
+    assert figures["plans"][1]["bytes_per_frame"] < figures["plans"][0]["bytes_per_frame"]
+    assert sum(plan["frames"] for plan in figures["plans"]) == figures["frames"]
+
+    sheet = cv2.imread(str(tmp_path / "out" / "demo_sheet.png"))
+    assert sheet is not None
+    tiles_across = min(4, len({frame["true_caption"] for frame in figures["each_frame"]}) + 1)
+    assert sheet.shape[1] >= 400 * min(2, tiles_across)
+    assert sheet.shape[0] > 396 + 84
+    assert sheet.std() > 20  # something is on it
+
+
+def test_demo_with_a_plan_of_its_own_asks_and_keeps_to_it(model: str, tmp_path: Path) -> None:
+    plan = ("--split-point", "input", "--codec", "jpeg50")
+    with laim("demo", *QUICK, *plan, "--model", model, "--json", "demo.json", folder=tmp_path) as run:
+        assert run.end() == 0, run.output + run.errors
+    figures = json.loads((tmp_path / "demo.json").read_text())
+    assert [(entry["split_point"], entry["sent_as"]) for entry in figures["plans"]] == [("input", "jpeg50")]
+    for entry in figures["questions"]["answers"]:
+        assert entry["question"]
+        assert entry["true_answer"]
+        assert entry["right"] == (entry["answer"] == entry["true_answer"])
+
+
+def test_everything_on_the_robot(model: str, tmp_path: Path) -> None:
+    arguments = ("demo", *QUICK, "--split-point", "output", "--model", model, "--json", "demo.json")
+    with laim(*arguments, folder=tmp_path) as run:
+        assert run.end() == 0, run.output + run.errors
+    figures = json.loads((tmp_path / "demo.json").read_text())
+    assert {frame["packet_bytes"] for frame in figures["each_frame"]} == {0}
+    assert figures["latency_p50_s"] > 0
+
+
+@pytest.mark.parametrize("when", [r"starting", r"camera ready", r"plan: "])
+def test_an_interrupt_leaves_no_process_behind(when: str, model: str, tmp_path: Path) -> None:
+    with laim("demo", *ENDLESS, "--model", model, folder=tmp_path) as run:
+        run.wait_for(when)
+        assert run.end(signal.SIGINT) == 128 + signal.SIGINT
+        assert run.descendants() == []
+    assert "Traceback" not in run.output + run.errors
+
+
+def test_being_terminated_leaves_no_process_behind_and_shows_what_there_was(model: str, tmp_path: Path) -> None:
+    with laim("demo", *ENDLESS, "--model", model, "--json", "demo.json", folder=tmp_path) as run:
+        run.wait_for(r"\n +[\d.]+s [✓✗] ")
+        assert run.end(signal.SIGTERM) == 128 + signal.SIGTERM
+        assert run.descendants() == []
+    assert json.loads((tmp_path / "demo.json").read_text())["frames"] >= 1
+    assert (tmp_path / "out" / "demo_sheet.png").is_file()
+
+
+def test_being_killed_leaves_no_process_behind(model: str, tmp_path: Path) -> None:
+    with laim("demo", *ENDLESS, "--model", model, folder=tmp_path) as run:
+        run.wait_for(r"plan: ")
+        assert len(run.descendants()) == 3
+        run.end(signal.SIGKILL)
+        run.wait_until_alone()
+
+
+def test_a_missing_model_is_one_clear_message(tmp_path: Path) -> None:
+    with laim("demo", "--model", "no/such/folder/here", "--start-limit", "600", folder=tmp_path) as run:
+        assert run.end() == 1
+        assert run.descendants() == []
+    message = run.errors.splitlines()[-1]
+    assert message.startswith("laim demo: ")
+    assert "no/such/folder/here" in message
+    assert "Traceback" not in run.output + run.errors
+
+
+def test_a_node_that_dies_is_named_with_the_end_of_its_log(model: str, tmp_path: Path) -> None:
+    with laim("demo", *ENDLESS, "--model", model, folder=tmp_path) as run:
+        run.wait_for(r"plan: ")
+        os.kill(run.node_pid("edge"), signal.SIGKILL)
+        assert run.end() == 1
+        assert run.descendants() == []
+    assert run.errors.splitlines()[-1] == "laim demo: edge was ended by SIGKILL"
+    assert "serving robot" in run.errors
+
+
+def test_a_split_point_that_the_model_does_not_have_is_one_clear_message(model: str, tmp_path: Path) -> None:
+    with laim("demo", "--split-point", "vit.99", "--model", model, "--start-limit", "600", folder=tmp_path) as run:
+        assert run.end() == 1
+        assert run.descendants() == []
+    assert "vit.99" in run.errors.splitlines()[-1]
+
+
+def test_no_caption_in_time_says_which_node_is_late(model: str, tmp_path: Path) -> None:
+    with laim("demo", "--model", model, "--start-limit", "1", folder=tmp_path) as run:
+        assert run.end() == 1
+        assert run.descendants() == []
+    assert run.errors.splitlines()[-1].startswith("laim demo: no caption within 1 s: camera is not yet there, robot is")
