@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus
 from std_msgs.msg import Header
 
@@ -27,6 +28,14 @@ class _Counters:
     overtaken: int = 0
     batches: int = 0
     last_edge_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Decoded:
+    packet: WaitingPacket
+    features: np.ndarray
+    waited_s: float
+    decode_s: float
 
 
 class EdgeNode(LaimNode):
@@ -135,7 +144,6 @@ class EdgeNode(LaimNode):
 
     def _work(self, packets: list[WaitingPacket]) -> None:
         from laim_ros.codec import CodecError
-        from laim_ros.models import Generation
 
         began_s = time.perf_counter()
         decoded = []
@@ -156,16 +164,29 @@ class EdgeNode(LaimNode):
             except CodecError as error:
                 self._refuse(packet.port, packet.header, str(error), packet.sequence)
                 continue
-            decoded.append((packet, features, waited_s, time.perf_counter() - decoding_s))
-        if not decoded:
-            return
+            decoded.append(_Decoded(packet, features, waited_s, time.perf_counter() - decoding_s))
+        if decoded:
+            self._finish(decoded)
+
+    def _finish(self, decoded: list[_Decoded]) -> None:
+        from laim_ros.models import Generation
+
         tail_began_s = time.perf_counter()
-        frames = [(packet.stream, features) for packet, features, _, _ in decoded]
-        texts = self._half.finish(frames, Generation(*self._generation))
+        frames = [(each.packet.stream, each.features) for each in decoded]
+        try:
+            texts = self._half.finish(frames, Generation(*self._generation))
+        except Exception as error:
+            if len(decoded) == 1:
+                self._on_work_failed([decoded[0].packet], error)
+            # One robot's prompt must not cost the others their captions.
+            for each in decoded if len(decoded) > 1 else ():
+                self._finish([each])
+            return
         tail_s = time.perf_counter() - tail_began_s
         self._counters.batches += 1
-        for (packet, _, waited_s, decode_s), answer in zip(decoded, texts, strict=True):
-            self._publish(packet, FrameResult(texts=tuple(answer), wait_s=waited_s, decode_s=decode_s, tail_s=tail_s))
+        for each, answer in zip(decoded, texts, strict=True):
+            result = FrameResult(tuple(answer), wait_s=each.waited_s, decode_s=each.decode_s, tail_s=tail_s)
+            self._publish(each.packet, result)
 
     def _publish(self, packet: WaitingPacket, result: FrameResult) -> None:
         plan = packet.stream.plan

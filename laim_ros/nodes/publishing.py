@@ -39,13 +39,16 @@ class ResultPublisher:
 
     def __init__(self, node: Node, prefix: str) -> None:
         self._node = node
+        self._destroyed = False
         self._name = node.get_fully_qualified_name()
         self._results = node.create_publisher(DiagnosticArray, f"{prefix}laim/results", qos.RESULTS)
         self._caption = node.create_publisher(String, f"{prefix}laim/caption", qos.PLOT)
         self._packet_bytes = node.create_publisher(Float32, f"{prefix}laim/packet_bytes", qos.PLOT)
 
     def publish(self, header: Header, result: FrameResult) -> None:
-        """Publishes a result; `header` is the image's own."""
+        """Publishes a result, unless the topics were taken down meanwhile; `header` is the image's own."""
+        if self._destroyed:
+            return
         self._results.publish(messages.result_message(header, self._name, result))
         if result.texts:
             self._caption.publish(String(data=result.texts[0]))
@@ -53,5 +56,6 @@ class ResultPublisher:
 
     def destroy(self) -> None:
         """Takes the topics down."""
+        self._destroyed = True
         for publisher in (self._results, self._caption, self._packet_bytes):
             self._node.destroy_publisher(publisher)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import traceback
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
@@ -83,7 +84,10 @@ class Worker(Generic[_Item]):
             try:
                 self._work(items)
             except Exception as error:  # anything a strange picture or packet may cause
-                self._failed(items, error)
+                try:
+                    self._failed(items, error)
+                except Exception:  # told nowhere else, and the thread must live
+                    traceback.print_exc()
 
 
 class ThrottledLog:

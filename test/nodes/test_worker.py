@@ -63,6 +63,24 @@ def test_an_exception_costs_one_piece_of_work():
     assert errors.empty()
 
 
+def test_the_thread_survives_even_those_who_are_told(capsys):
+    done = Queue()
+
+    def work(items):
+        done.put(items)
+        raise RuntimeError("a strange picture")
+
+    def failed(_items, _error):
+        raise KeyError("the topic is gone")
+
+    worker = Worker(work, failed)
+    for item in ("one", "two"):
+        worker.waiting.put(item)
+        assert done.get(timeout=LONG_S) == [item]
+    worker.stop()
+    assert "the topic is gone" in capsys.readouterr().err
+
+
 def test_what_waits_together_is_worked_on_together():
     gate, batches = threading.Event(), Queue()
 
