@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from laim_ros.codec.stream import MAX_PROMPT_CHARACTERS
 from laim_ros.nodes.messages import FrameResult
-from laim_ros.parameters import ParameterValue, check_template, plan_from
+from laim_ros.parameters import ParameterValue, ParameterValueError, check_template, plan_from
 from laim_ros.plan import Plan
 
 MOST_QUESTIONS = 7
@@ -36,6 +37,13 @@ class RobotSettings:
         Raises:
             ValueError: values that do not fit each other; the message says what would.
         """
+        longest = {
+            "prompt": MAX_PROMPT_CHARACTERS,
+            "question_template": MAX_PROMPT_CHARACTERS - MOST_QUESTION_CHARACTERS,
+        }
+        for name, most in longest.items():
+            if len(values[name]) > most:
+                raise ParameterValueError(f"{name} takes at most {most} characters, not {len(values[name])}")
         return cls(
             plan=plan_from(values),
             prompt=values["prompt"],
