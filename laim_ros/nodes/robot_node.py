@@ -105,12 +105,13 @@ class RobotNode(LaimNode):
         self._worker = Worker(self._work, self._on_work_failed, pause_s=self._pause_s)
         compressed = self.values["image_transport"] == "compressed"
         topic, kind = ("image/compressed", CompressedImage) if compressed else ("image", Image)
+        inputs = [
+            (kind, topic, self._on_image, qos.IMAGE),
+            (String, "laim/question", self._on_question, qos.QUESTION),
+            (DiagnosticArray, "laim/results", self._on_result, qos.RESULTS),
+        ]
         self._inputs = [
-            self.create_subscription(
-                kind, topic, self._on_image, qos.IMAGE, event_callbacks=qos.subscription_events(self, topic)
-            ),
-            self.create_subscription(String, "laim/question", self._on_question, qos.QUESTION),
-            self.create_subscription(DiagnosticArray, "laim/results", self._on_result, qos.RESULTS),
+            self.create_subscription(*each, event_callbacks=qos.subscription_events(self, each[1])) for each in inputs
         ]
         self.get_logger().info(f"watching {self.resolve_topic_name(topic)}")
 
