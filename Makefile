@@ -29,7 +29,7 @@ SUITE_TIMEOUT ?= 45m
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip
-TORCH := $(shell sed -n 's/^\(torch==[0-9.]*\).*/\1/p' requirements.txt)
+TORCH := $(shell sed -n 's/^\(torch==[0-9.]*\).*/\1/p' requirements-robot.txt)
 
 # The wheels bring their own ROS: one that this shell has sourced must not mix in.
 unexport PYTHONPATH _ROS_WHEELS_BOOTSTRAP_COMPLETE
@@ -64,7 +64,7 @@ setup: $(VENV)/.setup
 setup-dev: $(VENV)/.setup-dev
 
 # torch first, by itself: its index may be another one than that of the rest.
-$(VENV)/.setup: requirements.txt setup.py | $(BIN)/python
+$(VENV)/.setup: requirements.txt requirements-robot.txt setup.py | $(BIN)/python
 	$(PIP) install $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH)
 	$(PIP) install -r requirements.txt
 	$(PIP) install --no-deps --no-build-isolation -e .

@@ -1,0 +1,77 @@
+"""`laim caption` on rendered scenes, with the model that ships, and without."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import cv2
+import pytest
+
+from laim_ros.cli import main
+from laim_ros.scenes import render, sample_scene
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    from laim_ros.models.random_checkpoint import make_random_blip2
+
+    return str(make_random_blip2(tmp_path_factory.mktemp("checkpoint") / "random"))
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("pictures") / "scene.png"
+    image = render(sample_scene(3, "held_out"), 120, 160).image
+    cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    return path
+
+
+def test_every_picture_has_a_line_and_every_question_an_answer(
+    model: str, picture: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["caption", str(picture), str(picture), "--model", model, "--max-new-tokens", "4"]
+    assert main([*words, "--question", "what is it?", "--question", "how many?"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 6
+    form = rf"{re.escape(str(picture))}: .*  \[[\d,]+ bytes, robot \d+ ms, edge \d+ ms\]"
+    assert re.fullmatch(form, lines[0])
+    assert re.fullmatch(form, lines[3])
+    assert lines[1].startswith("  what is it? ")
+    assert lines[2].startswith("  how many? ")
+
+
+def test_fewer_bits_are_fewer_bytes(model: str, picture: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = []
+    for plan in (["--feature-bits", "8"], ["--feature-bits", "2"], ["--split-point", "vit.1"]):
+        assert main(["caption", str(picture), "--model", model, "--max-new-tokens", "2", *plan]) == 0
+        sizes.append(int(re.search(r"\[([\d,]+) bytes", capsys.readouterr().out)[1].replace(",", "")))
+    assert sizes[1] < sizes[0] < sizes[2]
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "told"),
+    [
+        (["--split-point", "output"], 2, "--split-point output sends nothing"),
+        (["--split-point", "input", "--codec", "plain"], 2, "codec 'plain'"),
+        (["--split-point", "vit.99"], 1, "vit.99"),
+        (["--model", "no/such/folder/here"], 1, "no/such/folder/here"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(
+    words: list[str], status: int, told: str, model: str, picture: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["caption", str(picture), "--model", model, *words]) == status
+    shown = capsys.readouterr().err
+    assert shown.startswith("laim caption: ")
+    assert told in shown
+    assert shown.count("\n") == 1
+
+
+def test_a_file_that_is_missing_or_no_picture_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["caption", str(tmp_path / "none.png")]) == 1
+    assert "none.png: No such file" in capsys.readouterr().err
+    for name, content in (("empty.png", b""), ("text.png", b"no picture")):
+        (tmp_path / name).write_bytes(content)
+        assert main(["caption", str(tmp_path / name)]) == 1
+        assert f"{name} is no picture" in capsys.readouterr().err

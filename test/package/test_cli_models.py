@@ -1,0 +1,33 @@
+"""`laim models`: what each split point sends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from laim_ros.cli import main
+
+
+def test_split_points_come_with_shapes_and_bytes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from laim_ros.models import load
+    from laim_ros.models.random_checkpoint import make_random_blip2
+
+    folder = str(make_random_blip2(tmp_path / "random"))
+    assert main(["models", folder]) == 0
+    shown = capsys.readouterr().out
+    model = load(folder)
+    assert model.model_id in shown
+    for point in model.split_points[:-1]:
+        shape = model.boundary_shape(point)
+        (line,) = [line for line in shown.splitlines() if line.startswith(f"  {point} ")]
+        assert " x ".join(map(str, shape)) in line
+    queries, width = model.boundary_shape("qformer")
+    assert f"{queries * width:,}" in shown
+
+
+def test_a_model_that_is_not_there_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "no/such/folder/here"]) == 1
+    shown = capsys.readouterr().err
+    assert shown.startswith("laim models: ")
+    assert shown.count("\n") == 1
