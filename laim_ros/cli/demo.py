@@ -138,7 +138,7 @@ def _catch_signals(session: Session, received: list[int]) -> None:
 def _sum_up(console: object, settings: DemoSettings, result: Run) -> None:
     from laim_ros.demo.screen import milliseconds, percent, plan_table
     from laim_ros.demo.sheet import draw_sheet, save_png
-    from laim_ros.demo.summary import report, summarise
+    from laim_ros.demo.summary import by_plan, report, summarise
 
     def say(text: str) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -152,10 +152,14 @@ def _sum_up(console: object, settings: DemoSettings, result: Run) -> None:
             f"{summary.bytes_per_frame:,.0f} bytes per frame, latency p50 {milliseconds(summary.latency_p50_s)} ms, "
             f"p95 {milliseconds(summary.latency_p95_s)} ms"
         )
+        if len(by_plan(result.frames)) > 1:
+            say("Each plan saw scenes of its own: for a comparison give all of them the same, with --split-point.")
         say(truth + (f" ({summary.errors} frames came back without one)" if summary.errors else ""))
         if result.answered:
             right = sum(each.right for each in result.answered)
-            say(f"{right} of {len(result.answered)} questions answered truly")
+            answers = f"{right} of {len(result.answered)} questions answered truly"
+            say(answers)
+            truth += f" · {answers}"
         say(cost)
         say(f"first caption {result.first_caption_s:.1f} s after the start")
         chosen = result.album.chosen()

@@ -15,8 +15,8 @@ from demo_runs import laim
 from laim_ros.paths import checkpoints_directory
 
 NAME = "laim-mini-blip2"
-QUICK = ("--seconds", "5", "--start-limit", "600")
-ENDLESS = ("--seconds", "3600", "--start-limit", "600")
+QUICK = ("--seconds", "5", "--start-limit", "270")
+ENDLESS = ("--seconds", "3600", "--start-limit", "270")
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def test_demo_shows_captions_and_writes_figures_and_a_contact_sheet(model: str, tmp_path: Path) -> None:
     # Long enough for several frames of each plan on a machine that is busy with other things.
-    tour = ("--seconds", "20", "--start-limit", "600")
+    tour = ("--seconds", "20", "--start-limit", "270")
     with laim("demo", *tour, "--model", model, "--json", "figures/demo.json", folder=tmp_path) as run:
         status = run.end()
         assert status == 0, run.output + run.errors
@@ -117,7 +117,7 @@ def test_being_killed_leaves_no_process_behind(model: str, tmp_path: Path) -> No
 
 
 def test_a_missing_model_is_one_clear_message(tmp_path: Path) -> None:
-    with laim("demo", "--model", "no/such/folder/here", "--start-limit", "600", folder=tmp_path) as run:
+    with laim("demo", "--model", "no/such/folder/here", "--start-limit", "270", folder=tmp_path) as run:
         assert run.end() == 1
         assert run.descendants() == []
     message = run.errors.splitlines()[-1]
@@ -137,7 +137,7 @@ def test_a_node_that_dies_is_named_with_the_end_of_its_log(model: str, tmp_path:
 
 
 def test_a_split_point_that_the_model_does_not_have_is_one_clear_message(model: str, tmp_path: Path) -> None:
-    with laim("demo", "--split-point", "vit.99", "--model", model, "--start-limit", "600", folder=tmp_path) as run:
+    with laim("demo", "--split-point", "vit.99", "--model", model, "--start-limit", "270", folder=tmp_path) as run:
         assert run.end() == 1
         assert run.descendants() == []
     assert "vit.99" in run.errors.splitlines()[-1]
