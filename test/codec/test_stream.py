@@ -172,6 +172,18 @@ def test_wrong_types_are_refused_on_construction_too(fields):
         StreamDescription(**(good | fields))
 
 
+def test_json_that_no_receiver_would_take_is_refused_by_the_sender_already():
+    prompts = ("\x01" * 1024,) * 4  # six bytes each in JSON
+    with pytest.raises(CodecError, match="more than 16384; shorten the prompts"):
+        feature_stream((8, 128), 8, prompts=prompts)
+
+
+def test_json_longer_than_the_bound_is_refused_unread():
+    text = feature_stream((8, 128), 8).to_json()
+    with pytest.raises(CodecError, match="more than 16384 bytes of JSON"):
+        StreamDescription.from_json(text + " " * 16_384)
+
+
 @given(st.binary(max_size=200) | text)
 def test_any_text_is_parsed_or_refused(anything):
     with pytest.raises(CodecError):
