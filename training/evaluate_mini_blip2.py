@@ -98,7 +98,9 @@ def _plain(text: str) -> str:
     return " ".join("".join(letter if letter.isalnum() else " " for letter in text.lower()).split())
 
 
-def score_answers(asked: list[Question], said: list[str], guess: Callable[[Question], str]) -> dict[str, dict[str, float]]:
+def score_answers(
+    asked: list[Question], said: list[str], guess: Callable[[Question], str]
+) -> dict[str, dict[str, float]]:
     """For each kind of question: how many, share answered right, and the share that blind guessing gets."""
     scores = {}
     for kind in QUESTION_KINDS:

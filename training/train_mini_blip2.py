@@ -3,9 +3,10 @@
     python -m training.train_mini_blip2 --steps 4500
 
 `--workers` single-threaded processes share each batch and average their gradients: on few and busy cores that beats
-one process with as many threads. The vision tower and the Q-Former run once for each picture; the language model learns several texts on their output.
-Two helper losses, whose small heads are thrown away afterwards, say early what the pictures show: colour and kind of
-each patch, and colour and kind of the objects from left to right on the first two queries.
+one process with as many threads. The vision tower and the Q-Former run once for each picture; the language model learns
+several texts on their output. Two helper losses, whose small heads are thrown away afterwards, say early what the
+pictures show: colour and kind of each patch, and colour and kind of the objects from left to right on the first two
+queries.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from laim_ros.scenes.language import QUESTION_KINDS, Question, captions, questio
 from laim_ros.scenes.render import Rendering, render
 from laim_ros.scenes.sampling import sample_scene
 from laim_ros.scenes.stream import SceneStream
+from laim_ros.scenes.truth import Truth, caption_truth
 from laim_ros.scenes.world import Scene, SceneError, SceneObject
 
 __all__ = [
@@ -22,6 +23,8 @@ __all__ = [
     "SceneError",
     "SceneObject",
     "SceneStream",
+    "Truth",
+    "caption_truth",
     "captions",
     "questions",
     "render",

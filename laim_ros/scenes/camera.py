@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from math import cos, sin
 
@@ -14,7 +15,7 @@ ASPECT = 4.0 / 3.0  # the field of view that every picture contains, whatever it
 
 @dataclass(frozen=True)
 class Extent:
-    """The box of an object in the picture: u to the right, v up, in picture heights of a 4:3 picture; 0 is the centre."""
+    """The box of an object in the picture: u to the right, v up, in heights of a 4:3 picture; 0 is its centre."""
 
     left: float
     right: float
@@ -82,7 +83,7 @@ def well_in_view(scene: Scene, margin: float = 0.03, gap: float = 0.04) -> bool:
         if not inside or not 0.12 < size < 0.5 or not 0.13 < box.top - box.bottom < 0.8:
             return False
     ordered = sorted(boxes, key=lambda box: box.centre)
-    return all(b.left - a.right > gap for a, b in zip(ordered, ordered[1:], strict=False))
+    return all(b.left - a.right > gap for a, b in itertools.pairwise(ordered))
 
 
 def left_to_right(scene: Scene) -> list[int]:

@@ -43,7 +43,9 @@ def render(scene: Scene, height: int = 480, width: int = 640) -> Rendering:
     step = max(1, _STRIP_RAYS // width)
     for top in range(0, height, step):
         rows = slice(top, min(top + step, height))
-        rays = u[None, None, :] * right[:, None, None] + (v[None, rows, None] * up[:, None, None] + forward[:, None, None])
+        rays = u[None, None, :] * right[:, None, None] + (
+            v[None, rows, None] * up[:, None, None] + forward[:, None, None]
+        )
         strip = _trace(scene, rays.reshape(3, -1), side)
         light[:, rows] = strip[0].reshape(3, -1, width)
         labels[rows], regions[rows] = strip[1].reshape(-1, width), strip[2].reshape(-1, width)
@@ -203,7 +205,7 @@ def _illumination(scene: Scene, points: np.ndarray, normal: np.ndarray, labels: 
 def _shadow(
     thing: SceneObject, toward: np.ndarray, px: np.ndarray, py: np.ndarray, pz: np.ndarray, softness: float
 ) -> np.ndarray:
-    """How far points (relative to the object's axis) lie in its shadow, 0..1: how near the way to the lamp passes by."""
+    """How deep points (relative to the object's axis) lie in its shadow, 0..1: how near the way to the lamp passes."""
     lx, ly, lz = toward
     r, h = 0.5 * thing.width, thing.height
     low, high = (r, r) if thing.kind == "ball" else (0.0, h - (0.5 * r if thing.kind != "cone" else 0.0))

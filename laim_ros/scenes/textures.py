@@ -1,4 +1,4 @@
-"""Painted surfaces: a pattern of two colours over a plane, smoothed to the size of a pixel so that it never flickers."""
+"""Painted surfaces: a pattern of two colours over a plane, smoothed to the size of a pixel, so it never flickers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from laim_ros.scenes.world import Surface
 
 
 def paint(surface: Surface, x: np.ndarray, y: np.ndarray, footprint: np.ndarray) -> np.ndarray:
-    """Linear-light colour (3, N) of a surface at plane coordinates x, y (N,); `footprint` (N,) is a pixel's width there."""
+    """Linear-light colour (3, N) at plane coordinates x, y (N,); `footprint` (N,) is the width of a pixel there."""
     first = np.array(surface.colour_a, np.float32)[:, None] ** 2
     second = np.array(surface.colour_b, np.float32)[:, None] ** 2
     if surface.pattern == "plain":
