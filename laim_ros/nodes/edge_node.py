@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -45,6 +46,7 @@ class EdgeNode(LaimNode):
         self._half = None
         self._worker: Worker[WaitingPacket] | None = None
         self._ports: dict[str, RobotPort] = {}
+        self._discovering = threading.Lock()
         super().__init__("edge", EDGE)
         self._generation = self._read_generation(self.values)
         self._warn = ThrottledLog(self.get_logger().warning)
@@ -86,8 +88,9 @@ class EdgeNode(LaimNode):
             return
         self.destroy_timer(self._discovery)
         worker.stop()
-        for namespace in list(self._ports):
-            self._ports.pop(namespace).destroy()
+        with self._discovering:
+            for namespace in list(self._ports):
+                self._ports.pop(namespace).destroy()
 
     def cleanup(self) -> None:
         """Lets the model go."""
@@ -106,6 +109,12 @@ class EdgeNode(LaimNode):
     # Robots come and go.
 
     def _discover(self) -> None:
+        # The timer has another thread than transitions: without the lock a robot may be served twice, or after all.
+        with self._discovering:
+            if self._worker is not None:
+                self._meet_robots()
+
+    def _meet_robots(self) -> None:
         chosen = [_normal(namespace) for namespace in self.values["robots"] if namespace]
         for namespace in chosen or self._found():
             if namespace not in self._ports:

@@ -212,12 +212,16 @@ class LaimNode(LifecycleNodeMixin, Node):
         return Header(stamp=self.get_clock().now().to_msg(), frame_id=frame_id)
 
     def _publish_diagnostics(self) -> None:
-        if self._last_error:
-            level, text, values = DiagnosticStatus.ERROR, self._last_error, {}
-        elif self.state == "active":
-            level, text, values = self.diagnostics()
-        else:
-            level, text, values = DiagnosticStatus.WARN, self.state, {}
+        level, text, values = DiagnosticStatus.WARN, self.state, {}
+        # Not during a transition, which may take away what the figures are read from.
+        if self._in_transition.acquire(blocking=False):
+            try:
+                if self._last_error:
+                    level, text = DiagnosticStatus.ERROR, self._last_error
+                elif self.state == "active":
+                    level, text, values = self.diagnostics()
+            finally:
+                self._in_transition.release()
         name = self.get_fully_qualified_name()
         self._diagnostics.publish(messages.diagnostics_message(self.stamp_now(), name, level, text, values))
 

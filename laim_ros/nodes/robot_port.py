@@ -17,6 +17,7 @@ from laim_ros.codec import CodecError, StreamDescription, unpack
 from laim_ros.nodes import messages, qos
 from laim_ros.nodes.messages import UNKNOWN_SEQUENCE, MessageError
 from laim_ros.nodes.publishing import ResultPublisher
+from laim_ros.nodes.worker import ThrottledLog
 
 _STREAMS_KNOWN = 4 * qos.STREAMS_KEPT
 _ABANDONED_AFTER_S = 10.0
@@ -62,6 +63,7 @@ class RobotPort:
         self.unknown_stream = 0
         self.last_link_s = math.nan
         self._node, self._check, self._ready, self._refused = node, check, ready, refused
+        self._warn = ThrottledLog(node.get_logger().warning)
         self._streams: OrderedDict[int, StreamDescription | str] = OrderedDict()
         self._early: tuple[CompressedImage, float] | None = None
         self._silent_since_s: float | None = None
@@ -102,7 +104,7 @@ class RobotPort:
         try:
             stream = StreamDescription.from_json(message.data)
         except CodecError as error:
-            self._node.get_logger().warning(f"'{self.namespace or '/'}': {error}", throttle_duration_sec=10.0)
+            self._warn(f"'{self.namespace or '/'}': {error}")
             return
         try:
             self._check(stream)
@@ -121,7 +123,7 @@ class RobotPort:
         try:
             self.last_link_s = messages.link_from(message).link_s
         except MessageError as error:
-            self._node.get_logger().warning(f"laim/link: {error}", throttle_duration_sec=10.0)
+            self._warn(f"'{self.namespace or '/'}': laim/link: {error}")
 
     def _on_packet(self, message: CompressedImage) -> None:
         self._take(message, time.perf_counter())
