@@ -126,7 +126,11 @@ def _worker(rank: int, arguments: argparse.Namespace, tokenizer: PreTrainedToken
     distributed.barrier()
     Path(meeting.removeprefix("file://")).unlink(missing_ok=True)
     held = np.arange(len(examples) - 256, len(examples))  # training scenes kept aside to watch progress
-    trainee = Trainee(mini_blip2.build_model(tokenizer, arguments.seed)).train()
+    if arguments.start:
+        torch.manual_seed(arguments.seed)
+        trainee = Trainee(Blip2ForConditionalGeneration.from_pretrained(arguments.start)).train()
+    else:
+        trainee = Trainee(mini_blip2.build_model(tokenizer, arguments.seed)).train()
     processor = mini_blip2.build_processor(tokenizer)
     shuffle = np.random.default_rng(arguments.seed)  # the same in all workers
     rng = np.random.default_rng([arguments.seed, rank])
@@ -184,6 +188,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path("out/laim-mini-blip2"), help="where the model is written")
     parser.add_argument("--cache", type=Path, default=Path("out/train_cache"), help="where the pictures are kept")
+    parser.add_argument("--start", type=Path, help="go on from this folder's weights instead of from nothing")
     parser.add_argument("--no-render", action="store_true", help="the cache is complete: do not look for gaps")
     parser.add_argument("--shards", type=int, default=48, help="thousands of training scenes")
     parser.add_argument("--steps", type=int, default=4500)

@@ -237,19 +237,27 @@ def _shine(scene: Scene, rays: np.ndarray, normal: np.ndarray, labels: np.ndarra
 
 def _develop(scene: Scene, light: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     """From linear light (3, H, W) to uint8 RGB (H, W, 3): vignette, exposure, tone curve, blur, sensor noise."""
-    camera = scene.camera
-    picture = np.ascontiguousarray(light.transpose(1, 2, 0))
-    falloff = np.float32(camera.exposure) * (1 - np.float32(camera.vignette) * (u[None, :] ** 2 + v[:, None] ** 2))
-    picture *= falloff[..., None]
-    picture = np.sqrt(np.maximum(picture, 0))
-    picture = np.where(picture > 0.8, 1 - 0.2 * np.exp((0.8 - picture) / 0.2), picture)  # highlights roll off
-    sigma = camera.blur * light.shape[1]
+    camera, (_, height, width) = scene.camera, light.shape
+    strips = [slice(top, top + max(1, _STRIP_RAYS // width)) for top in range(0, height, max(1, _STRIP_RAYS // width))]
+    picture = np.empty((height, width, 3), np.float32)
+    for rows in strips:
+        fall = 1 - np.float32(camera.vignette) * (u[None, :] ** 2 + v[rows, None] ** 2)
+        part = np.sqrt(light[:, rows] * (np.float32(camera.exposure) * fall))
+        bright = part > 0.8
+        if bright.any():  # highlights roll off
+            part[bright] = 1 - 0.2 * np.exp((0.8 - part[bright]) / 0.2)
+        picture[rows] = part.transpose(1, 2, 0)
+    sigma = camera.blur * height
     if sigma > 0.3:
-        picture = cv2.GaussianBlur(picture, (0, 0), sigma)
+        reach = 2 * int(np.ceil(3 * sigma)) + 1
+        picture = cv2.GaussianBlur(picture, (reach, reach), sigma)
     if camera.noise > 0:
-        rng = np.random.default_rng([camera.noise_seed, light.shape[1], light.shape[2]])
-        grain = rng.standard_normal(light.shape[1:], dtype=np.float32)[..., None]
-        tint = rng.standard_normal((-(-light.shape[1] // 2), -(-light.shape[2] // 2), 3), dtype=np.float32)
-        tint = cv2.resize(tint, (light.shape[2], light.shape[1]), interpolation=cv2.INTER_LINEAR)
-        picture += np.float32(camera.noise) * (0.8 * grain + 0.6 * tint)
-    return np.clip(picture * 255 + 0.5, 0, 255).astype(np.uint8)
+        rng = np.random.default_rng([camera.noise_seed, height, width])
+        grain = np.float32(0.8 * camera.noise) * rng.standard_normal((height, width, 1), dtype=np.float32)
+        tint = rng.standard_normal((-(-height // 2), -(-width // 2), 3), dtype=np.float32)
+        tint = cv2.resize(np.float32(0.6 * camera.noise) * tint, (width, height), interpolation=cv2.INTER_LINEAR)
+    image = np.empty((height, width, 3), np.uint8)
+    for rows in strips:
+        part = picture[rows] + (grain[rows] + tint[rows]) if camera.noise > 0 else picture[rows]
+        image[rows] = np.clip(part * 255 + 0.5, 0, 255)
+    return image
