@@ -74,7 +74,9 @@ def test_source_tree(tmp_path: Path) -> None:
 
 def test_pip_in_an_environment(wheel: Path, tmp_path: Path) -> None:
     prefix = tmp_path / "venv"
-    python(["-m", "pip", "install", "-q", "--no-deps", "--prefix", str(prefix), str(wheel)], tmp_path)
+    # Else pip removes the installation that runs this test.
+    options = ("--no-deps", "--ignore-installed", "--prefix", str(prefix))
+    python(["-m", "pip", "install", "-q", *options, str(wheel)], tmp_path)
     share = found_share(tmp_path, prefix / SITE_PACKAGES)
     assert share == prefix / "share" / "laim_ros"
     assert_complete(share)
