@@ -92,7 +92,7 @@ def test_a_folder_waits_for_a_subscriber_plays_once_and_again(observer, folder):
 
 
 def test_deactivation_stops_the_images_and_a_new_source_may_follow(observer, folder):
-    with start_node(CAMERA, parameters=SMALL):
+    with start_node(CAMERA, parameters=SMALL) as camera:
         images = observer.subscribe(Image, "/image", EVERY_IMAGE)
         observer.wait_for(lambda: len(images) >= 3)
         assert "configured" in observer.set_parameter("/camera", "source", str(folder)).reason
@@ -107,6 +107,7 @@ def test_deactivation_stops_the_images_and_a_new_source_may_follow(observer, fol
         assert observer.change_state("/camera", "activate")
         observer.wait_for(lambda: len(images) > before)
         assert to_rgb(images[-1]).shape == (48, 16, 3), "fitted into 64 x 48"
+        assert "no more images" not in camera.output(), "it stopped as asked, not by an error"
 
 
 def test_broken_pictures_are_skipped_with_a_warning(observer, folder):
