@@ -127,6 +127,7 @@ def _write(
     pen: ImageDraw.ImageDraw, corner: tuple[int, int], text: str, size_px: int, width_px: int, colour: tuple[int, ...]
 ) -> None:
     """One line, made smaller to fit, and cut with an ellipsis where that is not enough."""
+    text = text[:width_px]  # no letter is narrower than a pixel; measuring endless babble would take seconds
     while size_px > _LEAST_FONT_PX and _font(size_px).getlength(text) > width_px:
         size_px -= 1
     font = _font(size_px)
