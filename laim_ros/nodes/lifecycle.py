@@ -283,8 +283,9 @@ def _descriptor(parameter: Parameter) -> ParameterDescriptor:
     descriptor = ParameterDescriptor(
         description=parameter.description,
         additional_constraints="; ".join(filter(None, (parameter.bounds(), when))),
-        # A float parameter also takes `5`; the table checks types itself.
-        dynamic_typing=kind is float,
+        # The table checks types itself: a float parameter also takes `5`, and the reason for a refusal says what the
+        # parameter takes, where rclpy says "expected '2' got '3'".
+        dynamic_typing=True,
     )
     if parameter.minimum is not None and parameter.maximum is not None and not parameter.choices:
         if kind is int:

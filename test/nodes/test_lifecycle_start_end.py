@@ -74,6 +74,7 @@ def test_an_edge_without_its_model_stays_and_says_so(observer, diagnostics):
         (ROBOT, "feature_bits:=9", ["feature_bits", "9", "1, 2, 3, 4, 5, 6, 7, 8, 16, 32"]),
         (ROBOT, "codec:=jpeg75", ["jpeg75", "does not code features"]),
         (ROBOT, "rate_hz:=fast", ["rate_hz", "number"]),
+        (ROBOT, "feature_bits:=4.0", ["feature_bits takes an integer, not 4.0"]),
         (EDGE, "max_batch:=0", ["max_batch", "1"]),
     ],
 )
