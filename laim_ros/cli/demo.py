@@ -144,6 +144,7 @@ def _sum_up(console: object, settings: DemoSettings, result: Run) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     if result.frames:
+        say("")
         console.print(plan_table(result.frames, total=True))
         say("")
         summary = summarise(result.frames)
