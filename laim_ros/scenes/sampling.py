@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from math import asin, atan2, cos, hypot, pi, sin, sqrt
 
 import numpy as np
@@ -188,11 +187,6 @@ def _camera(rng: np.random.Generator) -> Camera:
         vignette=rng.uniform(0.0, 0.25),
         noise_seed=int(rng.integers(2**31)),
     )
-
-
-def with_objects(scene: Scene, objects: tuple[SceneObject, ...]) -> Scene:
-    """The same place, light and camera with other objects."""
-    return dataclasses.replace(scene, objects=objects)
 
 
 def _rgb(values: np.ndarray) -> Colour3:

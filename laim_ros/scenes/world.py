@@ -149,8 +149,18 @@ class Scene:
 
 
 def _build(kind: type, data: dict[str, Any]) -> Any:
-    """`kind(**data)` with JSON's lists turned into tuples, so that equality and hashing work."""
-    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in data.items()})
+    """`kind(**data)`, fields checked, JSON's lists turned into tuples so that equality and hashing work."""
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
+    for field in dataclasses.fields(kind):
+        value, wanted = values[field.name], _JSON_TYPES.get(field.type, object)
+        numbers = value if isinstance(value, tuple) and field.name != "objects" else ()
+        if not isinstance(value, wanted) or not all(isinstance(each, int | float) for each in numbers):
+            raise SceneError(f"{kind.__name__}.{field.name} cannot be {value!r}")
+    return kind(**values)
+
+
+# Types of fields as dataclasses tell them: as written, because annotations are not evaluated.
+_JSON_TYPES = {"str": str, "int": int, "float": int | float, "Split": str, "Colour3": tuple}
 
 
 def check_split(split: str) -> None:

@@ -63,6 +63,18 @@ def test_json_of_an_unknown_kind_is_refused_by_name() -> None:
         Scene.from_json(json.dumps(data))
 
 
+def test_json_of_the_wrong_type_is_refused_by_name() -> None:
+    for part, field, value in (
+        ("camera", "zoom", "wide"),
+        ("lighting", "tint", ["a", 1, 1]),
+        ("background", "place", 3),
+    ):
+        data = json.loads(SCENES[0].to_json())
+        data[part][field] = value
+        with pytest.raises(SceneError, match=field):
+            Scene.from_json(json.dumps(data))
+
+
 @pytest.mark.parametrize("seed", [-1, 1.5, "7"])
 def test_bad_seed_is_refused(seed: object) -> None:
     with pytest.raises(SceneError, match="seed"):
