@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -20,6 +21,9 @@ from laim_ros.plan import Plan
 CAPTION = ""
 """The prompt that asks for a free caption."""
 
+_STREAMS_CACHED = 16
+"""Streams whose codecs are kept from frame to frame; each half is used by one thread at a time."""
+
 
 @dataclass(frozen=True, slots=True)
 class Timings:
@@ -27,7 +31,6 @@ class Timings:
 
     resize_s: float = 0.0
     model_s: float = 0.0
-    codec_s: float = 0.0
 
 
 class RobotHalf:
@@ -46,6 +49,8 @@ class RobotHalf:
             raise ModelError(f"a robot needs the model's stages from 'input' on, these begin after '{model.first}'")
         self.model = model
         self.robot = robot
+        self._codec = lru_cache(_STREAMS_CACHED)(codec_for)
+        self._stream = lru_cache(_STREAMS_CACHED)(self._make_stream)
 
     def check(self, plan: Plan) -> None:
         """Whether this half can carry out `plan`.
@@ -68,6 +73,9 @@ class RobotHalf:
             ModelError: as `check`.
             CodecError: a prompt is too long, or there are too many.
         """
+        return self._stream(plan, tuple(prompts), deadline_s)
+
+    def _make_stream(self, plan: Plan, prompts: tuple[str, ...], deadline_s: float) -> StreamDescription:
         self.check(plan)
         return StreamDescription(
             wire=WIRE_VERSION,
@@ -75,7 +83,7 @@ class RobotHalf:
             model_id=self.model.model_id,
             plan=plan,
             shape=self.model.boundary_shape(plan.split_point),
-            prompts=tuple(prompts),
+            prompts=prompts,
             deadline_s=deadline_s,
         )
 
@@ -110,7 +118,7 @@ class RobotHalf:
         Raises:
             CodecError: the features hold a NaN or an infinity, or do not have the stream's shape.
         """
-        payload = codec_for(stream).encode(features)
+        payload = self._codec(stream).encode(features)
         return pack(Packet(stream.stream_id, sequence, payload, robot_s=time.perf_counter() - began_s))
 
     def finish(self, features: np.ndarray, prompts: Sequence[str], generation: Generation) -> list[str]:
@@ -120,14 +128,6 @@ class RobotHalf:
             features: float32 (Q, D), the boundary after `qformer`.
         """
         return _texts(self.model, torch.from_numpy(features[None]), [prompts], generation)[0]
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """The texts of one frame, one per prompt, or why there are none."""
-
-    texts: tuple[str, ...] = ()
-    error: str = ""
 
 
 class EdgeHalf:
@@ -144,6 +144,7 @@ class EdgeHalf:
         if model.last != "output":
             raise ModelError(f"an edge needs the model's stages up to 'output', these end at '{model.last}'")
         self.model = model
+        self._codec = lru_cache(_STREAMS_CACHED)(codec_for)
 
     def check(self, stream: StreamDescription) -> None:
         """Whether this edge can finish packets of `stream`.
@@ -175,7 +176,7 @@ class EdgeHalf:
         Raises:
             CodecError: the payload is damaged, or is not what the stream promises.
         """
-        return codec_for(stream).decode(payload)
+        return self._codec(stream).decode(payload)
 
     def finish(self, frames: Sequence[tuple[StreamDescription, np.ndarray]], generation: Generation) -> list[list[str]]:
         """The texts of several frames, in their order: those at the same split point run as one batch.

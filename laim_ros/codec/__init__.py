@@ -3,7 +3,7 @@
 from laim_ros.codec.choose import Codec, codec_for
 from laim_ros.codec.errors import CodecError
 from laim_ros.codec.packet import HEADER_BYTES, Packet, pack, unpack
-from laim_ros.codec.stream import WIRE_VERSION, StreamDescription
+from laim_ros.codec.stream import WIRE_VERSION, StreamDescription, json_stream_id
 
 __all__ = [
     "HEADER_BYTES",
@@ -13,6 +13,7 @@ __all__ = [
     "Packet",
     "StreamDescription",
     "codec_for",
+    "json_stream_id",
     "pack",
     "unpack",
 ]

@@ -128,7 +128,12 @@ class StreamDescription(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     @property
     def stream_id(self) -> int:
         """32-bit hash of the canonical JSON; packets carry it."""
-        return int.from_bytes(hashlib.blake2b(self.to_json().encode(), digest_size=4).digest(), "little")
+        return json_stream_id(self.to_json())
+
+
+def json_stream_id(text: str) -> int:
+    """The stream id of canonical JSON: also of a description that cannot be read here, as from a newer sender."""
+    return int.from_bytes(hashlib.blake2b(text.encode(errors="replace"), digest_size=4).digest(), "little")
 
 
 def wrong_wire_version(what: str, theirs: int) -> CodecError:

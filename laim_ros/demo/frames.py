@@ -12,7 +12,7 @@ import numpy as np
 from laim_ros.scenes import Scene, SceneError, caption_truth
 
 if TYPE_CHECKING:
-    from laim_ros.nodes.messages import FrameResult, LinkReport, Reference
+    from laim_ros.records import FrameResult, LinkReport, Reference
 
 _MOST_WAITING = 64
 _LINK_WAIT_S = 2.0

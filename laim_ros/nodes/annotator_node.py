@@ -16,9 +16,10 @@ from laim_ros.drawing import captioned
 from laim_ros.nodes import messages, qos
 from laim_ros.nodes.images import ImageError, compressed_message, compressed_to_rgb, to_rgb
 from laim_ros.nodes.lifecycle import LaimNode, run
-from laim_ros.nodes.messages import FrameResult, MessageError
+from laim_ros.nodes.messages import MessageError
 from laim_ros.nodes.worker import ThrottledLog, Worker
 from laim_ros.parameters import ANNOTATOR
+from laim_ros.records import FrameResult
 
 _LOOK_FOR_SUBSCRIBERS_S = 0.2
 
@@ -92,7 +93,7 @@ class AnnotatorNode(LaimNode):
 
     def _on_image(self, message: _ImageMessage) -> None:
         self._images += 1
-        self._frames[_stamp(message)] = message
+        self._frames[messages.stamp_of(message.header)] = message
         while len(self._frames) > self._most_frames:
             self._frames.popitem(last=False)
 
@@ -102,7 +103,7 @@ class AnnotatorNode(LaimNode):
         except MessageError as error:
             self._warn(f"laim/results: {error}")
             return
-        image = self._frames.pop(_stamp(message), None)
+        image = self._frames.pop(messages.stamp_of(message.header), None)
         worker = self._worker
         if image is None:
             self._without_image += 1
@@ -170,10 +171,6 @@ def _latency_in_words(result: FrameResult) -> str:
 
 def _milliseconds(value_s: float) -> str:
     return f"{value_s * 1e3:.0f}" if math.isfinite(value_s) else "?"
-
-
-def _stamp(message: _ImageMessage | DiagnosticArray) -> tuple[int, int]:
-    return message.header.stamp.sec, message.header.stamp.nanosec
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -18,6 +18,7 @@ from laim_ros.nodes import messages, qos
 from laim_ros.nodes.images import compressed_message, rgb_message
 from laim_ros.nodes.lifecycle import LaimNode, run
 from laim_ros.parameters import CAMERA
+from laim_ros.records import Reference
 from laim_ros.sources import Frame, FrameSource, SourceError, open_source
 
 _LOOK_FOR_SUBSCRIBERS_S = 0.1
@@ -139,7 +140,7 @@ class CameraNode(LaimNode):
     def _publish(self, frame: Frame, frame_id: str, quality: int) -> None:
         header = self.stamp_now(frame_id)
         if frame.caption is not None:  # before the image, so that the truth is there when the result comes
-            reference = messages.Reference(frame.caption, frame.scene or "")
+            reference = Reference(frame.caption, frame.scene or "")
             name = self.get_fully_qualified_name()
             self._reference.publish(messages.reference_message(header, name, reference))
         if self._raw is not None:

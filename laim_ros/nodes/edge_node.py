@@ -12,11 +12,11 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from std_msgs.msg import Header
 
 from laim_ros.nodes.lifecycle import LaimNode, run
-from laim_ros.nodes.messages import FrameResult
 from laim_ros.nodes.publishing import profile_of
 from laim_ros.nodes.robot_port import RobotPort, WaitingPacket
 from laim_ros.nodes.worker import ThrottledLog, Worker
 from laim_ros.parameters import EDGE, ParameterValue
+from laim_ros.records import FrameResult
 
 _FEATURES_TOPIC = "laim/features"
 _FEATURES_TYPE = "sensor_msgs/msg/CompressedImage"
@@ -67,8 +67,9 @@ class EdgeNode(LaimNode):
             torch.set_num_threads(values["num_threads"])
         model = load(values["model"], first=values["first_split"], dtype=values["dtype"], device=values["device"])
         half = EdgeHalf(model)
-        warm_up = torch.zeros((1, *model.boundary_shape("qformer")), dtype=torch.float32)
-        model.generate(warm_up, [""], Generation(max_new_tokens=2))
+        first = torch.zeros((1, *model.boundary_shape(model.first)), dtype=torch.float32)
+        features = model.run(first.byte() if model.first == "input" else first, model.first, "qformer")
+        model.generate(features, [""], Generation(max_new_tokens=2))
         self._half = half
         self.get_logger().info(
             f"{model.name}: stages after {model.first}, {model.weight_bytes / 1e6:.1f} MB of weights on {model.device}"
@@ -159,13 +160,10 @@ class EdgeNode(LaimNode):
         for packet in packets:
             waited_s = began_s - packet.arrived_s
             deadline_s = packet.stream.deadline_s
-            if deadline_s and waited_s > deadline_s:
-                self._refuse(
-                    packet.port,
-                    packet.header,
-                    f"waited {waited_s:.3f} s on the edge, longer than the deadline of {deadline_s:g} s",
-                    packet.sequence,
-                )
+            age_s = packet.robot_s + waited_s  # without the link, which the edge cannot know
+            if deadline_s and age_s > deadline_s:
+                reason = f"{age_s:.3f} s old before its turn came, later than the deadline of {deadline_s:g} s"
+                self._refuse(packet.port, packet.header, reason, packet.sequence)
                 continue
             decoding_s = time.perf_counter()
             try:

@@ -30,7 +30,7 @@ from laim_ros.parameters import Parameter, ParameterValue, ParameterValueError
 
 _DIAGNOSTICS_PERIOD_S = 1.0
 _PATIENCE_S = 5.0
-"""How long the end of a node waits for a transition in hand."""
+"""How long the end of a node waits for a transition or a frame in hand."""
 _EXECUTOR_THREADS = 3
 """One for data, one for lifecycle transitions (a model may take minutes to load), one for services that wait."""
 
@@ -159,21 +159,26 @@ class LaimNode(LifecycleNodeMixin, Node):
         """Transition: the end."""
         return self._attempt("shut down", self.close)
 
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Transition: recover from an error."""
+        return self._attempt("recover", self.close)
+
     def close(self) -> None:
         """Stop working and let go of everything, in whatever state the node is."""
         self.deactivate()
         self.cleanup()
 
     def end(self, timeout_s: float) -> bool:
-        """Closes the node for good; False if a transition is still at work after `timeout_s`, and nothing was done."""
+        """Closes the node for good; False if a transition or a frame is still at work after `timeout_s`."""
         self._ending = True
-        if not self._in_transition.acquire(timeout=timeout_s):
-            return False
-        try:
+        closing = threading.Thread(target=self._close_after_transition, name="laim-end", daemon=True)
+        closing.start()
+        closing.join(timeout_s)
+        return not closing.is_alive()
+
+    def _close_after_transition(self) -> None:
+        with self._in_transition:
             self.close()
-        finally:
-            self._in_transition.release()
-        return True
 
     def _attempt(
         self, what: str, action: Callable[[], None], undo: Callable[[], None] | None = None

@@ -23,6 +23,7 @@ from laim_ros.nodes import messages, qos
 from laim_ros.nodes.dds import give_images_room
 from laim_ros.nodes.images import ImageError, to_rgb
 from laim_ros.parameters import ParameterValue
+from laim_ros.records import FrameResult, LinkReport, Reference
 
 _STATE_PERIOD_S = 0.25
 _ACTIVE = "active"
@@ -35,9 +36,9 @@ class Observer:
         namespace: of the robot; "" is the root.
         nodes: names of the nodes whose state and health are told, such as `/robot`.
         on_image: stamp in ns, and the picture: uint8 (H, W, 3) RGB.
-        on_reference: stamp in ns of the image, and a `messages.Reference`.
-        on_result: stamp in ns of the image, and a `messages.FrameResult`.
-        on_link: stamp in ns of the image, and a `messages.LinkReport`.
+        on_reference: stamp in ns of the image, and a `Reference`.
+        on_result: stamp in ns of the image, and a `FrameResult`.
+        on_link: stamp in ns of the image, and a `LinkReport`.
         on_state: node and name of its lifecycle state, when it changes, until it is active.
         on_health: node, whether it reports an error, and its sentence on `/diagnostics`.
         on_refused: sentence why the robot did not take parameters.
@@ -49,9 +50,9 @@ class Observer:
         nodes: Sequence[str],
         *,
         on_image: Callable[[int, np.ndarray], None],
-        on_reference: Callable[[int, messages.Reference], None],
-        on_result: Callable[[int, messages.FrameResult], None],
-        on_link: Callable[[int, messages.LinkReport], None],
+        on_reference: Callable[[int, Reference], None],
+        on_result: Callable[[int, FrameResult], None],
+        on_link: Callable[[int, LinkReport], None],
         on_state: Callable[[str, str], None],
         on_health: Callable[[str, bool, str], None],
         on_refused: Callable[[str], None],

@@ -9,7 +9,7 @@ from rclpy.node import Node
 from std_msgs.msg import Float32, Header, String
 
 from laim_ros.nodes import messages, qos
-from laim_ros.nodes.messages import FrameResult, Profile
+from laim_ros.records import FrameResult, Profile
 
 if TYPE_CHECKING:  # PyTorch takes seconds to import, and nodes are on the graph before
     from laim_ros.models import SplitModel

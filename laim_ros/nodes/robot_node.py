@@ -10,24 +10,24 @@ from dataclasses import dataclass, replace
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.callback_groups import ReentrantCallbackGroup
-from rclpy.lifecycle import LifecycleState
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Float32, Header, String
 from std_srvs.srv import Trigger
 
 from laim_ros.nodes import messages, qos
 from laim_ros.nodes.images import ImageError, compressed_to_rgb, to_rgb
-from laim_ros.nodes.ledger import Ledger, SentFrame
+from laim_ros.nodes.ledger import Ledger
 from laim_ros.nodes.lifecycle import LaimNode, run
-from laim_ros.nodes.messages import UNKNOWN_SEQUENCE, FrameResult, MessageError
+from laim_ros.nodes.messages import MessageError
 from laim_ros.nodes.publishing import ResultPublisher, profile_of
 from laim_ros.nodes.robot_settings import Questions, Repeater, RobotSettings, in_words
+from laim_ros.nodes.sending import PacketSender
 from laim_ros.nodes.waiting import ResultWaiters
 from laim_ros.nodes.worker import ThrottledLog, Worker
 from laim_ros.parameters import ROBOT, ParameterValue
+from laim_ros.records import UNKNOWN_SEQUENCE, FrameResult
 
 _SILENCE_S = 5.0
-_SEQUENCES = 1 << 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +46,8 @@ class RobotNode(LaimNode):
         self._settings = RobotSettings.read(self.values)
         self._questions = Questions()
         self._warn = ThrottledLog(self.get_logger().warning)
-        self._packets = self.create_publisher(
-            CompressedImage,
-            "laim/features",
-            qos.FEATURES_OUT,
-            event_callbacks=qos.publisher_events(self, "laim/features"),
-        )
-        self._streams = self.create_publisher(String, "laim/stream", qos.STREAM)
+        self._sender = PacketSender(self)
+        self._inputs: list = []
         self._links = self.create_publisher(DiagnosticArray, "laim/link", qos.RESULTS)
         self._latency_s = self.create_publisher(Float32, "laim/latency_s", qos.PLOT)
         self._profile = self.create_publisher(DiagnosticArray, "laim/robot_profile", qos.LATCHED)
@@ -64,10 +59,9 @@ class RobotNode(LaimNode):
 
     def _reset(self) -> None:
         self._ledger = Ledger()
-        self._repeater = Repeater()
-        self._sequence = 0
-        self._published_stream_id: int | None = None
-        self._next_start_s = 0.0
+        self._repeater: Repeater[_Frame] = Repeater()
+        self._refusal, self._refused_s = "", -math.inf
+        self._last_start_s = -math.inf
         self._last_image_s = -math.inf
         self._images = self._overtaken = self._bad_images = self._repeated = 0
 
@@ -79,7 +73,7 @@ class RobotNode(LaimNode):
         import torch
 
         from laim_ros.coinference import RobotHalf
-        from laim_ros.models import load
+        from laim_ros.models import Generation, load
 
         values = self.values
         if values["num_threads"]:
@@ -88,9 +82,11 @@ class RobotNode(LaimNode):
         model = load(values["model"], last=values["last_split"], dtype=dtype, device=values["device"])
         half = RobotHalf(model, self.get_fully_qualified_name())
         half.check(self._settings.plan)
-        half.features(
-            np.zeros((480, 640, 3), np.uint8), model.split_points[-2] if model.last == "output" else model.last
+        warm_up, _ = half.features(
+            np.zeros((480, 640, 3), np.uint8), "qformer" if model.last == "output" else model.last
         )
+        if model.last == "output":
+            half.finish(warm_up, [""], Generation(max_new_tokens=2))
         self._half = half
         name = self.get_fully_qualified_name()
         profile = profile_of(values["model"], model)
@@ -120,8 +116,8 @@ class RobotNode(LaimNode):
         worker, self._worker = self._worker, None
         if worker is None:
             return
-        for subscription in self._inputs:
-            self.destroy_subscription(subscription)
+        while self._inputs:
+            self.destroy_subscription(self._inputs.pop())
         worker.stop()
         self._waiters.give_up("the robot was deactivated")
 
@@ -129,21 +125,20 @@ class RobotNode(LaimNode):
         """Lets the model go."""
         self._half = None
 
-    def on_error(self, state: LifecycleState):
-        """Transition: recover from an error."""
-        return self._attempt("recover", self.close)
-
     # Parameters.
 
     def check_parameters(self, values: Mapping[str, ParameterValue]) -> None:
         """Refuses plans that this robot cannot carry out."""
-        settings = RobotSettings.read(values)
-        if self._half is not None:
-            self._half.check(settings.plan)
+        settings, half = RobotSettings.read(values), self._half
+        if half is not None:
+            half.check(settings.plan)
 
     def parameters_changed(self, values: Mapping[str, ParameterValue]) -> None:
         """Takes effect from the next frame on."""
         before, self._settings = self._settings, RobotSettings.read(values)
+        worker = self._worker
+        if worker is not None:
+            worker.wake()
         if self._settings.plan != before.plan:
             self.get_logger().info(f"plan: {in_words(self._settings.plan)}")
 
@@ -159,9 +154,15 @@ class RobotNode(LaimNode):
             self._overtaken += 1
 
     def _on_question(self, message: String) -> None:
-        refusal = self._questions.ask(message.data)
+        refusal = self._questions.ask(message.data, time.perf_counter())
         if refusal:
             self._warn(refusal)
+
+    def _ask_again(self) -> None:
+        for question in self._ledger.take_unanswered_questions():
+            refusal = self._questions.ask_again(question, time.perf_counter())
+            if refusal:
+                self._warn(refusal)
 
     def _on_result(self, message: DiagnosticArray) -> None:
         now_s = time.perf_counter()
@@ -172,13 +173,14 @@ class RobotNode(LaimNode):
             return
         if message.status[0].name == self.get_fully_qualified_name():
             return
-        report = self._ledger.settle(result, now_s, self._settings.deadline_s)
+        report = self._ledger.settle(result, messages.stamp_of(message.header), now_s, self._settings.deadline_s)
+        if result.error:
+            self._refusal, self._refused_s = result.error, now_s
         if report is None:
-            if result.error:
-                self._conclude(result)
             return
         self._links.publish(messages.link_message(message.header, self.get_fully_qualified_name(), report))
         self._latency_s.publish(Float32(data=report.latency_s))
+        self._ask_again()
         self._conclude(result)
 
     async def _on_describe(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
@@ -198,12 +200,12 @@ class RobotNode(LaimNode):
     # The worker: one frame at a time.
 
     def _pause_s(self) -> float:
-        return self._next_start_s - time.perf_counter() if self._settings.rate_hz else 0.0
+        rate_hz = self._settings.rate_hz
+        return self._last_start_s + 1.0 / rate_hz - time.perf_counter() if rate_hz else 0.0
 
     def _work(self, frames: list[_Frame]) -> None:
         frame, settings = frames[0], self._settings
-        if settings.rate_hz:
-            self._next_start_s = time.perf_counter() + 1.0 / settings.rate_hz
+        self._last_start_s = time.perf_counter()
         header = frame.message.header
         try:
             image = to_rgb(frame.message) if isinstance(frame.message, Image) else compressed_to_rgb(frame.message)
@@ -212,33 +214,25 @@ class RobotNode(LaimNode):
             self._warn(f"image ignored: {error}")
             self._publish_own(header, FrameResult(error=f"image ignored: {error}", sequence=UNKNOWN_SEQUENCE), frame)
             return
-        plan = settings.plan
-        stop = "qformer" if plan.split_point == "output" else plan.split_point
-        features, _ = self._half.features(image, stop)
-        prompts = (settings.prompt, *self._questions.take(settings.template))
-        repeated = self._repeater.result_for(features, settings.prompt, settings.min_change)
-        if repeated is not None and len(prompts) == 1:
-            self._repeated += 1
-            self._publish_own(header, repeated, frame)
-        elif plan.split_point == "output":
+        at_output = settings.plan.split_point == "output"
+        features, _ = self._half.features(image, "qformer" if at_output else settings.plan.split_point)
+        questions = self._questions.take()
+        now_s = time.perf_counter()
+        if not questions and self._repeater.same_as_last(features, settings.prompt, settings.min_change, now_s):
+            repeated = self._repeater.result_or_hold(frame)
+            if repeated is not None:
+                self._repeat(frame, repeated)
+            return
+        asked = [settings.template.replace("{question}", question.text) for question in questions]
+        prompts = (settings.prompt, *asked)
+        if at_output:
             self._finish_here(header, features, prompts, frame, settings)
-        else:
-            self._send(header, features, prompts, frame, settings)
-
-    def _send(
-        self, header: Header, features: np.ndarray, prompts: Sequence[str], frame: _Frame, settings: RobotSettings
-    ) -> None:
-        stream = self._half.describe(settings.plan, prompts, settings.deadline_s)
-        sequence = self._next_sequence()
-        packet = self._half.pack(stream, sequence, features, frame.received_s)
-        stream_id = stream.stream_id
-        if stream_id != self._published_stream_id:
-            # Also when an older stream is taken up again, so that the latest kept one is always the one in use.
-            self._streams.publish(String(data=stream.to_json()))
-            self._published_stream_id = stream_id
-        self._ledger.add(SentFrame(sequence, frame.received_s, time.perf_counter(), len(packet)))
-        self._packets.publish(messages.packet_message(header, packet))
-        self._repeater.sent(sequence, features)
+            return
+        sequence = self._sender.send(
+            self._half, self._ledger, header, features, prompts, settings, frame.received_s, questions
+        )
+        self._repeater.sent(sequence, features, settings.prompt, now_s)
+        self._ask_again()
 
     def _finish_here(
         self, header: Header, features: np.ndarray, prompts: Sequence[str], frame: _Frame, settings: RobotSettings
@@ -248,26 +242,31 @@ class RobotNode(LaimNode):
         generation = Generation(self.values["num_beams"], self.values["max_new_tokens"])
         texts = self._half.finish(features, prompts, generation)
         plan = {"split_point": settings.plan.split_point, "weight_bits": settings.plan.weight_bits}
-        sequence = self._next_sequence()
-        self._repeater.sent(sequence, features)
+        sequence = self._sender.next_sequence()
+        self._repeater.sent(sequence, features, settings.prompt, time.perf_counter())
         self._publish_own(header, FrameResult(tuple(texts), tuple(prompts), sequence, **plan), frame)
+
+    def _repeat(self, frame: _Frame, result: FrameResult) -> None:
+        self._repeated += 1
+        self._publish_own(frame.message.header, result, frame)
 
     def _publish_own(self, header: Header, result: FrameResult, frame: _Frame) -> None:
         """Publishes a result that needed no edge."""
         latency_s = time.perf_counter() - frame.received_s
         result = replace(result, robot_s=latency_s, link_s=0.0, edge_s=0.0, packet_bytes=0)
         self._results.publish(header, result)
+        if result.error:
+            self._refusal, self._refused_s = result.error, time.perf_counter()
+            return
+        self._ledger.finished_here(latency_s, self._settings.deadline_s)
         self._latency_s.publish(Float32(data=latency_s))
         self._conclude(result)
 
     def _conclude(self, result: FrameResult) -> None:
-        self._repeater.finished(result)
         self._waiters.resolve(result)
-
-    def _next_sequence(self) -> int:
-        sequence = self._sequence
-        self._sequence = (sequence + 1) % _SEQUENCES
-        return sequence
+        held = self._repeater.finished(result)
+        if held is not None:
+            self._repeat(*held)
 
     def _on_work_failed(self, frames: list[_Frame], error: Exception) -> None:
         reason = f"frame lost: {type(error).__name__}: {error}"
@@ -281,10 +280,12 @@ class RobotNode(LaimNode):
         topic = "image/compressed" if self.values["image_transport"] == "compressed" else "image"
         if self._last_image_s < since_s:
             return f"no image on {self.resolve_topic_name(topic)} (`ros2 topic hz` it; remap with image:=TOPIC)"
+        if self._refused_s >= since_s:
+            return self._refusal
         if self._settings.plan.split_point == "output":
             return "the model is still at work; raise describe_timeout_s"
-        if not self._packets.get_subscription_count():
-            return f"no edge reads {self._packets.topic_name}; start edge_node, or look at domain and network"
+        if not self._sender.readers:
+            return f"no edge reads {self._sender.topic}; start edge_node, or look at domain and network"
         return f"{self._ledger.waiting} packets wait for the edge's answer"
 
     def diagnostics(self) -> tuple[bytes, str, Mapping[str, object]]:
@@ -298,13 +299,16 @@ class RobotNode(LaimNode):
             "packets_sent": ledger.sent,
             "results": ledger.answered,
             "packets_unanswered": ledger.unanswered,
+            "packets_refused": ledger.refused,
             "deadline_misses": ledger.deadline_misses,
             "latency_s": ledger.last_latency_s,
             "link_s": ledger.last_link_s,
             "weight_bytes": self._half.model.weight_bytes,
         }
-        since_s = time.perf_counter() - _SILENCE_S
-        if self._last_image_s < since_s or ledger.waiting > 1:
+        now_s = time.perf_counter()
+        since_s = now_s - _SILENCE_S
+        overdue = plan.split_point != "output" and ledger.oldest_waits_s(now_s) > _SILENCE_S
+        if self._last_image_s < since_s or self._refused_s >= since_s or overdue:
             return DiagnosticStatus.WARN, self._why_silent(since_s), figures
         return DiagnosticStatus.OK, in_words(plan), figures
 

@@ -13,14 +13,17 @@ from rclpy.node import Node
 from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Header, String
 
-from laim_ros.codec import CodecError, StreamDescription, unpack
+from laim_ros.codec import CodecError, StreamDescription, json_stream_id, unpack
 from laim_ros.nodes import messages, qos
-from laim_ros.nodes.messages import UNKNOWN_SEQUENCE, MessageError
+from laim_ros.nodes.messages import MessageError
 from laim_ros.nodes.publishing import ResultPublisher
 from laim_ros.nodes.worker import ThrottledLog
+from laim_ros.records import UNKNOWN_SEQUENCE, Profile
 
 _STREAMS_KNOWN = 4 * qos.STREAMS_KEPT
 _ABANDONED_AFTER_S = 10.0
+_EARLY_LIFE_S = 5.0
+"""How long a packet waits for the description of its stream; as long as its robot's writer keeps it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,7 @@ class RobotPort:
         self,
         node: Node,
         namespace: str,
-        profile: messages.Profile,
+        profile: Profile,
         *,
         check: Callable[[StreamDescription], None],
         ready: Callable[[WaitingPacket], None],
@@ -101,22 +104,22 @@ class RobotPort:
         self.results.destroy()
 
     def _on_stream(self, message: String) -> None:
+        stream_id = json_stream_id(message.data)
         try:
             stream = StreamDescription.from_json(message.data)
-        except CodecError as error:
-            self._warn(f"'{self.namespace or '/'}': {error}")
-            return
-        try:
+            stream_id = stream.stream_id
             self._check(stream)
-            self._streams[stream.stream_id] = stream
+            known: StreamDescription | str = stream
         except CodecError as error:
             # Remembered, so that each packet of the stream is refused with the reason instead of waiting for ever.
-            self._streams[stream.stream_id] = str(error)
-        self._streams.move_to_end(stream.stream_id)
+            self._warn(f"'{self.namespace or '/'}': {error}")
+            known = str(error)
+        self._streams[stream_id] = known
+        self._streams.move_to_end(stream_id)
         while len(self._streams) > _STREAMS_KNOWN:
             self._streams.popitem(last=False)
         early, self._early = self._early, None
-        if early is not None:
+        if early is not None and time.perf_counter() - early[1] < _EARLY_LIFE_S:
             self._take(*early)
 
     def _on_link(self, message: DiagnosticArray) -> None:
@@ -126,7 +129,9 @@ class RobotPort:
             self._warn(f"'{self.namespace or '/'}': laim/link: {error}")
 
     def _on_packet(self, message: CompressedImage) -> None:
+        self._early = None  # newest wins
         self._take(message, time.perf_counter())
+        self.unknown_stream += self._early is not None
 
     def _take(self, message: CompressedImage, arrived_s: float) -> None:
         try:
@@ -138,7 +143,6 @@ class RobotPort:
         stream = self._streams.get(packet.stream_id)
         if stream is None:
             # The description travels on another topic and may come later; the newest such packet waits for it.
-            self.unknown_stream += 1
             self._early = (message, arrived_s)
         elif isinstance(stream, str):
             self._refused(self, message.header, stream, packet.sequence)

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
 
 import numpy as np
 
 from laim_ros.codec.stream import MAX_PROMPT_CHARACTERS
-from laim_ros.nodes.messages import FrameResult
+from laim_ros.nodes.ledger import Question
 from laim_ros.parameters import ParameterValue, ParameterValueError, check_template, plan_from
 from laim_ros.plan import Plan
+from laim_ros.records import FrameResult
+
+_Frame = TypeVar("_Frame")
 
 MOST_QUESTIONS = 7
 """A stream holds eight prompts; the first is the standing one."""
 
 MOST_QUESTION_CHARACTERS = 512
+QUESTION_LIFE_S = 60.0
+"""How long a question is asked again when its frame was overtaken; later, nobody waits for the answer."""
+
+_MOST_HELD_S = 1.0
+"""How long frames wait for the result of an equal one before one is sent again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,55 +74,87 @@ def in_words(plan: Plan) -> str:
 
 
 class Questions:
-    """Questions that wait for the next image."""
+    """Questions that wait for the next image. Thread-safe."""
 
     def __init__(self) -> None:
-        self._waiting: deque[str] = deque()
+        self._waiting: deque[Question] = deque()
+        self._lock = threading.Lock()
 
-    def ask(self, text: str) -> str:
+    def ask(self, text: str, now_s: float) -> str:
         """Takes a question; returns why not, or an empty string."""
         question = text.strip()
         if not 0 < len(question) <= MOST_QUESTION_CHARACTERS:
             return f"a question of {len(question)} characters is ignored; ask with 1 to {MOST_QUESTION_CHARACTERS}"
-        if len(self._waiting) >= MOST_QUESTIONS:
-            return f"{MOST_QUESTIONS} questions wait for an image already; '{question}' is ignored"
-        self._waiting.append(question)
+        return self._queue(Question(question, now_s))
+
+    def ask_again(self, question: Question, now_s: float) -> str:
+        """Takes back a question whose frame was overtaken; returns why not, or an empty string."""
+        if now_s - question.asked_s > QUESTION_LIFE_S:
+            return f"question '{question.text}' got no answer within {QUESTION_LIFE_S:g} s and is given up"
+        return self._queue(question)
+
+    def take(self) -> tuple[Question, ...]:
+        """All that wait; they wait no longer."""
+        with self._lock:
+            taken = tuple(self._waiting)
+            self._waiting.clear()
+        return taken
+
+    def _queue(self, question: Question) -> str:
+        with self._lock:
+            if len(self._waiting) >= MOST_QUESTIONS:
+                return f"{MOST_QUESTIONS} questions wait for an image already; '{question.text}' is ignored"
+            self._waiting.append(question)
         return ""
 
-    def take(self, template: str) -> list[str]:
-        """The prompts of all that wait; they wait no longer."""
-        taken = [self._waiting.popleft() for _ in range(len(self._waiting))]
-        return [template.replace("{question}", question) for question in taken]
 
-
-class Repeater:
-    """Decides whether a frame changed so little that the last result holds for it too."""
+class Repeater(Generic[_Frame]):
+    """Decides whether a frame is so like the last one sent that it needs no packet of its own. Thread-safe."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._features: np.ndarray | None = None
+        self._prompt = ""
         self._sequence = 0
+        self._sent_s = 0.0
         self._result: FrameResult | None = None
+        self._held: _Frame | None = None
 
-    def sent(self, sequence: int, features: np.ndarray) -> None:
+    def sent(self, sequence: int, features: np.ndarray, prompt: str, now_s: float) -> None:
         """Remembers the frame that was sent (or finished here) last."""
-        self._sequence, self._features = sequence, features
+        with self._lock:
+            self._sequence, self._features, self._prompt, self._sent_s = sequence, features, prompt, now_s
+            self._result = self._held = None
 
-    def finished(self, result: FrameResult) -> None:
-        """Remembers a result, for its first prompt: questions are asked about one frame only."""
-        if not result.error and not result.repeated:
-            self._result = replace(result, texts=result.texts[:1], prompts=result.prompts[:1])
+    def same_as_last(self, features: np.ndarray, prompt: str, min_change: float, now_s: float) -> bool:
+        """Whether the result of the last frame sent, known or under way, holds for these features too.
 
-    def result_for(self, features: np.ndarray, prompt: str, min_change: float) -> FrameResult | None:
-        """The last result, marked as repeated, if it holds for these features; else None.
-
-        It does where the mean absolute change since the last frame sent is below `min_change` times the mean magnitude
-        of that frame's features, and that frame's own result is known and answers the same prompt.
+        It does where the mean absolute change is below `min_change` times the mean magnitude of that frame's features,
+        and the prompt is the same. A result that has been under way for long may never come: then it does not.
         """
-        before, result = self._features, self._result
-        if not min_change or before is None or result is None or before.shape != features.shape:
-            return None
-        if result.sequence != self._sequence or result.prompts[0] != prompt:
-            return None
+        with self._lock:
+            before = self._features
+            overdue = self._result is None and now_s - self._sent_s > _MOST_HELD_S
+            if not min_change or before is None or overdue or before.shape != features.shape or prompt != self._prompt:
+                return False
         before = before.astype(np.float32)
         change = float(np.abs(features - before).mean())
-        return replace(result, repeated=True) if change < min_change * float(np.abs(before).mean()) else None
+        return change < min_change * float(np.abs(before).mean())
+
+    def result_or_hold(self, frame: _Frame) -> FrameResult | None:
+        """The last frame's result for `frame`, marked as repeated; None if `frame` now waits for it."""
+        with self._lock:
+            if self._result is None:
+                self._held = frame
+                return None
+            return replace(self._result, repeated=True)
+
+    def finished(self, result: FrameResult) -> tuple[_Frame, FrameResult] | None:
+        """Remembers a result; returns the frame that waited for it, if one did, and the result marked as repeated."""
+        with self._lock:
+            if result.error or result.repeated or result.sequence != self._sequence or self._features is None:
+                return None
+            # The first prompt's only: questions are asked about one frame.
+            self._result = replace(result, texts=result.texts[:1], prompts=result.prompts[:1])
+            held, self._held = self._held, None
+            return None if held is None else (held, replace(self._result, repeated=True))

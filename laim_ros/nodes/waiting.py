@@ -9,7 +9,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.task import Future
 
-from laim_ros.nodes.messages import FrameResult
+from laim_ros.records import FrameResult
 
 
 class ResultWaiters:

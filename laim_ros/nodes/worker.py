@@ -10,8 +10,6 @@ from typing import Generic, TypeVar
 
 _Item = TypeVar("_Item")
 
-_JOIN_TIMEOUT_S = 30.0
-
 
 class NewestWins(Generic[_Item]):
     """A waiting room with one seat per key: a newer item takes the seat of the one that waits there."""
@@ -24,7 +22,8 @@ class NewestWins(Generic[_Item]):
     def put(self, item: _Item, key: Hashable = None) -> _Item | None:
         """Seats `item`; returns the older item that it replaced, if one was waiting."""
         with self._changed:
-            replaced = self._waiting.pop(key, None)
+            # A newer item keeps the place in the queue: else the one who is refreshed most often would wait for ever.
+            replaced = self._waiting.get(key)
             self._waiting[key] = item
             self._changed.notify_all()
         return replaced
@@ -66,18 +65,31 @@ class Worker(Generic[_Item]):
     ) -> None:
         self.waiting: NewestWins[_Item] = NewestWins()
         self._work, self._failed, self._most, self._pause_s = work, failed, most, pause_s
-        self._stopping = threading.Event()
+        self._stopping = False
+        self._woken = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="laim-worker", daemon=True)
         self._thread.start()
 
+    def wake(self) -> None:
+        """Asks `pause_s` again at once, because it may have changed."""
+        self._woken.set()
+
     def stop(self) -> None:
-        """Ends the thread after the piece of work in hand."""
-        self._stopping.set()
+        """Ends the thread after the piece of work in hand, however long that takes."""
+        self._stopping = True
+        self._woken.set()
         self.waiting.close()
-        self._thread.join(_JOIN_TIMEOUT_S)
+        self._thread.join()
+
+    def _pause(self) -> bool:
+        """Waits as long as asked; False if the thread is to end."""
+        while not self._stopping and (pause_s := self._pause_s()) > 0:
+            self._woken.wait(pause_s)
+            self._woken.clear()
+        return not self._stopping
 
     def _loop(self) -> None:
-        while not self._stopping.wait(max(0.0, self._pause_s())):
+        while self._pause():
             items = self.waiting.take(self._most())
             if not items:
                 return
@@ -91,15 +103,23 @@ class Worker(Generic[_Item]):
 
 
 class ThrottledLog:
-    """Lets a message through once per period, and a few messages in all, so that bad input cannot flood the log."""
+    """Lets a message through once per period, and a few messages in all, so that bad input cannot flood the log.
+
+    Thread-safe: callbacks and the worker complain through the same one.
+    """
 
     def __init__(self, log: Callable[[str], object], period_s: float = 10.0, most: int = 10) -> None:
         self._log, self._period_s, self._most = log, period_s, most
         self._held_back: dict[str, int] = {}
         self._period_began_s = time.monotonic()
+        self._lock = threading.Lock()
 
     def __call__(self, text: str) -> None:
         """Logs `text`, unless it was logged in this period or the period is full."""
+        with self._lock:
+            self._pass_or_count(text)
+
+    def _pass_or_count(self, text: str) -> None:
         now_s = time.monotonic()
         if now_s - self._period_began_s > self._period_s:
             more = sum(self._held_back.values())

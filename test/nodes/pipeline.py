@@ -22,7 +22,7 @@ from std_msgs.msg import Float32, Header, String
 from laim_ros.nodes import messages, qos
 from laim_ros.nodes.dds import give_images_room
 from laim_ros.nodes.images import compressed_message, rgb_message
-from laim_ros.nodes.messages import FrameResult, LinkReport
+from laim_ros.records import FrameResult, LinkReport
 
 # Before the first context of this process, or raw images on their way to the nodes are lost.
 give_images_room()

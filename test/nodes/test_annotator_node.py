@@ -15,7 +15,7 @@ from laim_ros.drawing import captioned
 from laim_ros.nodes import messages, qos
 from laim_ros.nodes.annotator_node import in_words
 from laim_ros.nodes.images import compressed_message, compressed_to_rgb, rgb_message
-from laim_ros.nodes.messages import FrameResult
+from laim_ros.records import FrameResult
 
 ANNOTATOR = "laim_ros.nodes.annotator_node"
 ANNOTATED = "/image/annotated/compressed"

@@ -13,7 +13,8 @@ from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Header
 
 from laim_ros.nodes import messages
-from laim_ros.nodes.messages import FrameResult, LinkReport, MessageError, Profile, Reference
+from laim_ros.nodes.messages import MessageError
+from laim_ros.records import UNKNOWN_SEQUENCE, FrameResult, LinkReport, Profile, Reference
 
 HEADER = Header(stamp=Time(sec=12, nanosec=345), frame_id="camera")
 
@@ -60,7 +61,7 @@ def same(left: object, right: object) -> bool:
         RESULT,
         FrameResult(texts=("",)),
         FrameResult(texts=("a mug",), link_s=math.nan, robot_s=math.inf),
-        FrameResult(error="packet: damaged", sequence=messages.UNKNOWN_SEQUENCE),
+        FrameResult(error="packet: damaged", sequence=UNKNOWN_SEQUENCE),
         FrameResult(error="no", prompts=("", "why?"), split_point="input", codec="jpeg90"),
     ],
 )

@@ -21,7 +21,7 @@ def test_a_newer_item_takes_the_seat_of_its_key():
     assert room.put("a1", "a") is None
     assert room.put("b1", "b") is None
     assert room.put("a2", "a") == "a1"
-    assert room.take(8) == ["b1", "a2"]
+    assert room.take(8) == ["a2", "b1"]  # a newer item keeps its place: nobody is starved
 
 
 def test_those_who_wait_longest_go_first():
@@ -95,8 +95,8 @@ def test_what_waits_together_is_worked_on_together():
         worker.waiting.put(key + "1", key)
     worker.waiting.put("a2", "a")
     gate.set()
-    assert batches.get(timeout=LONG_S) == ["b1", "c1"]
-    assert batches.get(timeout=LONG_S) == ["a2"]
+    assert batches.get(timeout=LONG_S) == ["a2", "b1"]
+    assert batches.get(timeout=LONG_S) == ["c1"]
     worker.stop()
 
 
@@ -114,7 +114,7 @@ def test_stop_finishes_the_work_in_hand_and_drops_what_waits():
     worker.waiting.put("waiting")
     stopper = threading.Thread(target=worker.stop)
     stopper.start()
-    while not worker._stopping.is_set():
+    while not worker._stopping:
         time.sleep(0.001)
     gate.set()
     stopper.join(LONG_S)
@@ -128,6 +128,27 @@ def test_stop_ends_a_pause_and_an_idle_worker():
         worker.waiting.put("item")
         worker.stop()
         assert not worker._thread.is_alive()
+
+
+def test_a_pause_that_was_shortened_ends_at_once():
+    done, pause_s = Queue(), [3600.0]
+    worker = Worker(done.put, ignore, pause_s=lambda: pause_s[0])
+    worker.waiting.put("item")
+    pause_s[0] = 0.0
+    worker.wake()
+    assert done.get(timeout=LONG_S) == ["item"]
+    worker.stop()
+
+
+def test_many_threads_may_complain_at_once():
+    told = []
+    log = ThrottledLog(told.append, period_s=0.0)
+    threads = [threading.Thread(target=lambda: [log(f"{n}") for n in range(2000)]) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(LONG_S)
+    assert told
 
 
 class Clock:

@@ -22,8 +22,8 @@ from laim_ros.coinference import RobotHalf
 from laim_ros.models import load
 from laim_ros.nodes import messages, qos
 from laim_ros.nodes.images import compressed_message, rgb_message
-from laim_ros.nodes.messages import FrameResult
 from laim_ros.plan import Plan
+from laim_ros.records import UNKNOWN_SEQUENCE, FrameResult
 
 
 class Sender:
@@ -204,7 +204,7 @@ def test_a_damaged_packet_gets_a_result_that_says_why_and_the_edge_goes_on(runni
     sender, before = running.sender, running.diagnostics.figure("/edge", "refused")
     result = sender.outcome(spoil(sender.packet()))
     assert re.search(reason, result.error), result.error
-    assert (result.texts, result.sequence) == ((), messages.UNKNOWN_SEQUENCE)
+    assert (result.texts, result.sequence) == ((), UNKNOWN_SEQUENCE)
     assert warnings_in(running.edge_process.output(), f"packet of '/sender' refused: .*{reason}")
     running.diagnostics.wait_for("/edge", lambda _, __, figures: int(figures["refused"]) > before)
     assert sender.outcome(sender.packet()).texts[0]

@@ -17,7 +17,7 @@ from laim_ros.demo.questions import Answered, Questioner
 from laim_ros.demo.screen import LiveScreen, PlainScreen, screen_for
 from laim_ros.demo.sheet import Album, draw_sheet, thumbnail
 from laim_ros.demo.summary import report, summarise
-from laim_ros.nodes.messages import FrameResult, LinkReport, Reference
+from laim_ros.records import FrameResult, LinkReport, Reference
 from laim_ros.scenes import captions, questions, sample_scene
 
 SCENE = sample_scene(5, "held_out")

@@ -1,0 +1,79 @@
+"""Packets on their way out, each after the description of its stream."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rclpy.node import Node
+from sensor_msgs.msg import CompressedImage
+from std_msgs.msg import Header, String
+
+from laim_ros.nodes import messages, qos
+from laim_ros.nodes.ledger import Ledger, Question, SentFrame
+from laim_ros.nodes.robot_settings import RobotSettings
+
+if TYPE_CHECKING:  # PyTorch takes seconds to import, and nodes are on the graph before
+    from laim_ros.coinference import RobotHalf
+
+_SEQUENCES = 1 << 32
+
+
+class PacketSender:
+    """Publishes packets of one robot, and the description of their stream before the first that needs it."""
+
+    def __init__(self, node: Node) -> None:
+        events = qos.publisher_events(node, "laim/features")
+        self._packets = node.create_publisher(
+            CompressedImage, "laim/features", qos.FEATURES_OUT, event_callbacks=events
+        )
+        self._streams = node.create_publisher(String, "laim/stream", qos.STREAM)
+        self._published_stream_id: int | None = None
+        self._sequence = 0
+
+    @property
+    def topic(self) -> str:
+        """Name of the packets' topic."""
+        return self._packets.topic_name
+
+    @property
+    def readers(self) -> int:
+        """How many edges listen."""
+        return self._packets.get_subscription_count()
+
+    def next_sequence(self) -> int:
+        """A number for the next frame; it goes on over activations, so that late results fit no newer frame."""
+        sequence = self._sequence
+        self._sequence = (sequence + 1) % _SEQUENCES
+        return sequence
+
+    def send(
+        self,
+        half: RobotHalf,
+        ledger: Ledger,
+        header: Header,
+        features: np.ndarray,
+        prompts: Sequence[str],
+        settings: RobotSettings,
+        received_s: float,
+        questions: Sequence[Question],
+    ) -> int:
+        """Publishes one frame and enters it in the ledger; returns its sequence number.
+
+        Raises:
+            CodecError: the features cannot be coded.
+        """
+        stream = half.describe(settings.plan, prompts, settings.deadline_s)
+        sequence = self.next_sequence()
+        packet = half.pack(stream, sequence, features, received_s)
+        stream_id = stream.stream_id
+        if stream_id != self._published_stream_id:
+            # Also when an older stream is taken up again, so that the latest kept one is always the one in use.
+            self._streams.publish(String(data=stream.to_json()))
+            self._published_stream_id = stream_id
+        stamp, now_s = messages.stamp_of(header), time.perf_counter()
+        ledger.add(SentFrame(sequence, stamp, received_s, now_s, len(packet), tuple(questions)))
+        self._packets.publish(messages.packet_message(header, packet))
+        return sequence
