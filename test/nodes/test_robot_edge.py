@@ -222,7 +222,7 @@ def test_another_prompt_or_split_is_not_answered_with_the_old_result(robot):
 def test_a_frame_past_its_deadline_is_not_finished_and_counted(running, robot):
     robot.set(deadline_s=1e-6)
     result = robot.frame(picture(1))
-    assert "longer than the deadline of 1e-06 s" in result.error
+    assert "later than the deadline of 1e-06 s" in result.error
     running.diagnostics.wait_for("/robot", lambda _, __, figures: int(figures["deadline_misses"]) > 0)
     robot.set(deadline_s=3600)
     header = robot.publish(picture(1))
