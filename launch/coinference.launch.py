@@ -10,6 +10,9 @@ from launch_ros.actions import Node
 
 from laim_ros.bringup import ARGUMENTS, PACKAGE, nodes_for
 
+PATIENCE_S = "20"
+"""How long launch waits for a node after SIGINT before it sends SIGTERM."""
+
 
 def generate_launch_description() -> LaunchDescription:
     """Every argument, then the nodes that their values ask for."""
@@ -32,6 +35,8 @@ def _nodes(context: LaunchContext) -> list[Node]:
             remappings=list(spec.remappings),
             arguments=["--ros-args", "--log-level", spec.log_level],
             output="screen",
+            # A node ends after the frame in hand; with a large model that takes longer than launch's 5 s.
+            sigterm_timeout=PATIENCE_S,
         )
         for spec in nodes_for(values)
     ]
