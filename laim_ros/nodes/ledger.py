@@ -82,11 +82,12 @@ class Ledger:
                 if result.sequence not in self._refused:
                     self._refused.add(result.sequence)
                     self.refused += 1
+                    self.deadline_misses += bool(deadline_s)
                 return None
             # By the order of sending, not by number: numbers start over after 2^32.
-            while next(iter(self._in_flight)) != result.sequence:
+            while (oldest := next(iter(self._in_flight))) != result.sequence:
+                self.deadline_misses += bool(deadline_s) and oldest not in self._refused
                 self._give_up_oldest()
-                self.deadline_misses += bool(deadline_s)
             frame = self._in_flight.pop(result.sequence)
             self._refused.discard(result.sequence)
             latency_s = now_s - frame.received_s

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from contextlib import ExitStack, closing
 from types import SimpleNamespace
 
@@ -76,3 +77,9 @@ def test_where_an_edge_is_needed_its_absence_is_told(running):
     running.diagnostics.wait_for("/alone/robot", told)
     robot.set(split_point="output", describe_timeout_s=10.0)
     assert not robot.frame(picture(1)).error
+
+
+def test_a_working_robot_ends_cleanly_when_it_is_terminated(running):
+    running.robot.frame(picture(1))
+    running.process.end(signal.SIGTERM)
+    assert "[ERROR]" not in running.process.output()

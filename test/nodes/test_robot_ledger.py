@@ -161,3 +161,10 @@ def test_a_result_that_does_not_say_how_long_it_took_is_taken_all_the_same():
     report = settle(ledger, FrameResult(texts=("a mug",), sequence=1), now_s=2.0, deadline_s=0.0)
     assert report.latency_s == 1.0
     assert math.isnan(report.goodput_bps)
+
+
+def test_a_refused_frame_misses_its_deadline_once():
+    ledger = Ledger()
+    send(ledger, 1, 2)
+    settle(ledger, FrameResult(error="too old", sequence=1), now_s=1.6, deadline_s=5.0)
+    assert settle(ledger, result(2), now_s=2.6, deadline_s=5.0).deadline_misses == 1
