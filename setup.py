@@ -19,10 +19,7 @@ CORE = [
     "opencv-python-headless>=4.9",
     "msgspec>=0.19",
     "zstandard>=0.22",
-    "scipy>=1.11",
     "rich>=13.7",
-    "rosbags>=0.11.7",
-    "rosbags-image>=0.10.4",
 ]
 ROS = [  # ROS 2 Kilted
     "ros-rclpy[fastrtps]>=9.1.2,<10",
@@ -32,8 +29,17 @@ ROS = [  # ROS 2 Kilted
     "ros-diagnostic-msgs>=5.5.1,<6",
     "ros-lifecycle-msgs>=2.3,<3",
 ]
-STUDY = ["matplotlib>=3.9", "pycocoevalcap>=1.2"]
-DEV = ["pytest>=8", "hypothesis>=6.100", "ruff>=0.17", "scikit-image>=0.24", "PyYAML>=6"]
+STUDY = ["matplotlib>=3.9", "pycocoevalcap>=1.2", "rosbags>=0.11.7"]
+DEV = [
+    "pytest>=8",
+    "pytest-timeout>=2.4",
+    "hypothesis>=6.100",
+    "ruff>=0.17",
+    "scikit-image>=0.24",
+    "rosbags>=0.11.7",
+    "rosbags-image>=0.10.4",
+    "PyYAML>=6",
+]
 
 
 def data_files() -> list[tuple[str, list[str]]]:

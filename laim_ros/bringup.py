@@ -207,14 +207,25 @@ def _checked(arguments: Mapping[str, str]) -> dict[str, str]:
         _check_name("image", values["image"])
         if values["image"].endswith(_COMPRESSED) and not values["image_transport"]:
             values["image_transport"] = "compressed"
-    if values["role"] == "edge":
-        _refuse_on_edge(values)
+    _refuse_what_is_lost(values)
     values["params_file"] = _params_file(values["params_file"])
     return values
 
 
-def _refuse_on_edge(values: Mapping[str, str]) -> None:
-    """What belongs to the robot would be lost without a word on a machine that runs the edge alone."""
+def _refuse_what_is_lost(values: Mapping[str, str]) -> None:
+    """What belongs to the other side would be lost without a word on a machine that runs one side alone."""
+    if values["role"] == "robot" and values["device"]:
+        raise ArgumentError(
+            "argument device is the edge's; with role 'robot' leave it out, and set the robot's parameter device in "
+            "a params_file"
+        )
+    if values["role"] != "edge":
+        return
+    for name in ("image", "image_transport"):
+        if values[name]:
+            raise ArgumentError(
+                f"argument {name} is the robot's; with role 'edge' leave it out: the edge sees no images"
+            )
     if values["namespace"].strip("/"):
         raise ArgumentError(
             "argument namespace is the robot's; with role 'edge' leave it out: the edge serves every namespace "

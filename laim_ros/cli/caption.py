@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,7 +46,6 @@ def run(options: argparse.Namespace) -> int:
     plan = plan_of(options, "qformer")
     if plan.split_point == "output":
         raise UsageError("--split-point output sends nothing; choose an earlier one, such as qformer")
-    pictures = [(path, _read(path)) for path in options.images]
     from laim_ros.codec import CodecError
     from laim_ros.coinference import EdgeHalf, RobotHalf
     from laim_ros.models import Generation, ModelError, load
@@ -58,12 +58,19 @@ def run(options: argparse.Namespace) -> int:
     except (ModelError, CodecError) as error:
         raise CommandError(f"{error}") from None
     generation = Generation(options.num_beams, options.max_new_tokens)
-    for sequence, (path, picture) in enumerate(pictures):
-        began_s = time.perf_counter()
-        features, _ = robot.features(picture, plan.split_point)
-        packet = robot.pack(stream, sequence, features, began_s)
-        sent_s = time.perf_counter()
-        texts = _finish(edge, stream, packet, generation)
+    failed = 0
+    for sequence, path in enumerate(options.images):
+        try:
+            picture = _read(path)
+            began_s = time.perf_counter()
+            features, _ = robot.features(picture, plan.split_point)
+            packet = robot.pack(stream, sequence, features, began_s)
+            sent_s = time.perf_counter()
+            texts = _finish(edge, stream, packet, generation)
+        except (CommandError, ModelError, CodecError) as error:
+            print(f"laim caption: {path}: {error}", file=sys.stderr)
+            failed += 1
+            continue
         ended_s = time.perf_counter()
         print(
             f"{path}: {texts[0]}  [{len(packet):,} bytes, robot {1e3 * (sent_s - began_s):.0f} ms, "
@@ -71,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
         )
         for question, answer in zip(options.question, texts[1:], strict=True):
             print(f"  {question} {answer}")
-    return 0
+    return 1 if failed else 0
 
 
 def _finish(edge: object, stream: object, packet: bytes, generation: object) -> Sequence[str]:
@@ -88,8 +95,8 @@ def _read(path: Path) -> np.ndarray:
     try:
         data = np.fromfile(path, np.uint8)
     except OSError as error:
-        raise CommandError(f"{path}: {error.strerror}; name a picture file") from None
+        raise CommandError(f"{error.strerror}; name a picture file") from None
     picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
     if picture is None:
-        raise CommandError(f"{path} is no picture that can be read; use PNG, JPEG, BMP, TIFF or WebP")
+        raise CommandError("no picture that can be read; use PNG, JPEG, BMP, TIFF or WebP")
     return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)

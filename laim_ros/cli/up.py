@@ -83,7 +83,7 @@ def arguments_in_words() -> str:
         lines += [
             "",
             f"  {argument.name}",
-            f"      {argument.description}",
+            f"      {argument.help()}",
             f"     {taken} default: '{argument.default}'",
         ]
     return "\n".join(lines)

@@ -14,7 +14,9 @@ from laim_ros.scenes import Scene, SceneError, caption_truth
 if TYPE_CHECKING:
     from laim_ros.records import FrameResult, LinkReport, Reference
 
-_MOST_WAITING = 64
+_MOST_WAITING = 1024
+"""More camera frames than pass while a large model on a slow computer makes one caption."""
+
 _LINK_WAIT_S = 2.0
 
 

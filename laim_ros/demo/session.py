@@ -23,6 +23,7 @@ from laim_ros.processes import Child, end_all, exit_in_words
 
 _POLL_S = 0.05
 _STALL_S = 30.0
+_STALL_AT_END_S = 10.0
 _QUESTION_PERIOD_S = 3.0
 _LOG_TAIL_LINES = 15
 
@@ -170,10 +171,13 @@ class Session:
             elapsed_s = now_s - self._flowing_s
             self._run.seconds = elapsed_s
             self._screen.tick(elapsed_s)
-            if elapsed_s >= settings.seconds:
+            silent_s = now_s - self._last_frame_s
+            over = elapsed_s >= settings.seconds
+            # A run that falls silent and then happens to end must not pass for one in which captions flowed.
+            if silent_s > (max(_STALL_AT_END_S, settings.seconds / 2) if over else _STALL_S):
+                raise self._nothing_flows(f"no caption for {silent_s:.0f} s")
+            if over:
                 return
-            if now_s - self._last_frame_s > _STALL_S:
-                raise self._nothing_flows(f"no caption for {_STALL_S:g} s")
             self._follow_steps(elapsed_s)
             if now_s >= next_question_s and self._run.frames and self._run.frames[-1].scene is not None:
                 next_question_s = now_s + _QUESTION_PERIOD_S

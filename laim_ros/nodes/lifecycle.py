@@ -253,6 +253,7 @@ def run(make: Callable[[], LaimNode], arguments: Sequence[str] | None = None) ->
     spinning.start()
     asked_to_end.wait()
     end.set_result(None)
+    executor.wake()
     spinning.join()
     executor.shutdown(wait_for_threads=False)
     if not node.end(_PATIENCE_S):

@@ -14,7 +14,7 @@ PACKAGE = ROOT / "laim_ros"
 LAYERS: tuple[frozenset[str], ...] = tuple(
     frozenset(names.split())
     for names in (
-        "plan paths processes",
+        "plan paths processes records",
         "parameters",
         "bringup codec drawing planning scenes",
         "models parameter_docs quantization sources",

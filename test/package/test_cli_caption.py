@@ -74,4 +74,4 @@ def test_a_file_that_is_missing_or_no_picture_is_named(tmp_path: Path, capsys: p
     for name, content in (("empty.png", b""), ("text.png", b"no picture")):
         (tmp_path / name).write_bytes(content)
         assert main(["caption", str(tmp_path / name)]) == 1
-        assert f"{name} is no picture" in capsys.readouterr().err
+        assert f"{name}: no picture" in capsys.readouterr().err
