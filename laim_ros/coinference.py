@@ -50,7 +50,6 @@ class RobotHalf:
         self.model = model
         self.robot = robot
         self._codec = lru_cache(_STREAMS_CACHED)(codec_for)
-        self._stream = lru_cache(_STREAMS_CACHED)(self._make_stream)
 
     def check(self, plan: Plan) -> None:
         """Whether this half can carry out `plan`.
@@ -73,19 +72,9 @@ class RobotHalf:
             ModelError: as `check`.
             CodecError: a prompt is too long, or there are too many.
         """
-        return self._stream(plan, tuple(prompts), deadline_s)
-
-    def _make_stream(self, plan: Plan, prompts: tuple[str, ...], deadline_s: float) -> StreamDescription:
         self.check(plan)
-        return StreamDescription(
-            wire=WIRE_VERSION,
-            robot=self.robot,
-            model_id=self.model.model_id,
-            plan=plan,
-            shape=self.model.boundary_shape(plan.split_point),
-            prompts=prompts,
-            deadline_s=deadline_s,
-        )
+        shape = self.model.boundary_shape(plan.split_point)
+        return _stream(self.robot, self.model.model_id, plan, shape, tuple(prompts), deadline_s)
 
     def features(self, image: np.ndarray, split_point: str) -> tuple[np.ndarray, Timings]:
         """The tensor at the split for one picture.
@@ -196,6 +185,22 @@ class EdgeHalf:
             for row, result in zip(rows, _texts(self.model, features, prompts, generation), strict=True):
                 texts[row] = result
         return texts
+
+
+@lru_cache(_STREAMS_CACHED)
+def _stream(
+    robot: str, model_id: str, plan: Plan, shape: tuple[int, ...], prompts: tuple[str, ...], deadline_s: float
+) -> StreamDescription:
+    # Not a method: a cache that holds `self` would keep the model's weights after the half is let go.
+    return StreamDescription(
+        wire=WIRE_VERSION,
+        robot=robot,
+        model_id=model_id,
+        plan=plan,
+        shape=shape,
+        prompts=prompts,
+        deadline_s=deadline_s,
+    )
 
 
 def _texts(

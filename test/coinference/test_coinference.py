@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import time
+import weakref
 from dataclasses import replace
 
 import cv2
@@ -186,3 +188,16 @@ def test_streams_that_contradict_the_model_are_refused(robot, edge):
 def test_the_prompt_must_fit_the_wire(robot):
     with pytest.raises(CodecError, match="prompt 1 has 2000 characters"):
         robot.describe(plan_at("qformer"), ("?" * 2000,))
+
+
+def test_the_weights_go_when_the_halves_go(checkpoint):
+    """Without waiting for the garbage collector: a model may fill the memory."""
+    robot, edge = RobotHalf(load(checkpoint, last="qformer"), "/robot"), EdgeHalf(load(checkpoint))
+    finished(edge, sent(robot, picture(0), plan_at("qformer")))
+    models = weakref.ref(robot.model), weakref.ref(edge.model)
+    gc.disable()
+    try:
+        del robot, edge
+        assert [model() for model in models] == [None, None]
+    finally:
+        gc.enable()
