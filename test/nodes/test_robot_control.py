@@ -5,6 +5,7 @@ The two nodes are started once for all tests here, and each test leaves them act
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
@@ -113,7 +114,11 @@ def test_an_integer_is_taken_where_a_number_is_asked_for(robot):
 
 def test_rate_limits_the_frames_and_the_newest_wins(robot):
     robot.set(rate_hz=2.0)
-    robot.frame(picture(1))
+    began_s = time.monotonic()
+    for seed in range(4):
+        robot.frame(picture(seed))
+    # No measure of speed: however slow the machine, the fourth frame may not begin before 1.5 s.
+    assert time.monotonic() - began_s > 1.49
     headers = [robot.publish(picture(seed)) for seed in range(12)]
     robot.observer.wait_for(lambda: robot.result_of(headers[-1]), what="the newest frame's result")
     assert sum(robot.result_of(header) is not None for header in headers) < len(headers)
