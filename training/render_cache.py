@@ -22,9 +22,6 @@ PATCH_SIZE = 8
 SHARD_SCENES = 1000
 # Camera sizes and how often each is drawn: small ones are cheap, large ones are what the product sees.
 CAMERA_SIZES = ((96, 128, 0.25), (144, 192, 0.35), (192, 256, 0.20), (240, 320, 0.15), (480, 640, 0.05))
-# The second phase of training adds cameras of other shapes, from this shard on.
-WIDE_FROM_SHARD = 48
-WIDE_SIZES = ((108, 192, 0.3), (180, 320, 0.25), (360, 640, 0.05), (160, 160, 0.1), (144, 192, 0.2), (240, 320, 0.1))
 STREAM_SHARE = 0.2  # pictures taken from a moving camera
 JPEG_SHARE = 0.3
 
@@ -57,8 +54,7 @@ def draw(index: int) -> tuple[np.ndarray, np.ndarray, str]:
     """Picture (96, 96, 3), patch labels (144,) and scene JSON of training example `index`."""
     rng = np.random.default_rng([77, index])
     scene = training_scene(index, rng)
-    sizes = CAMERA_SIZES if index < WIDE_FROM_SHARD * SHARD_SCENES else WIDE_SIZES
-    height, width, _ = sizes[rng.choice(len(sizes), p=[share for *_, share in sizes])]
+    height, width, _ = CAMERA_SIZES[rng.choice(len(CAMERA_SIZES), p=[share for *_, share in CAMERA_SIZES])]
     rendering = render(scene, height, width)
     image = rendering.image
     if rng.random() < JPEG_SHARE:
