@@ -8,6 +8,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from queue import SimpleQueue
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
@@ -236,9 +237,10 @@ def run(make: Callable[[], LaimNode], arguments: Sequence[str] | None = None) ->
     give_images_room()
     # rclpy's own handlers would take the middleware down at once, under callbacks that still use it.
     rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
-    asked_to_end = threading.Event()
+    # A queue, because its put may interrupt its own get: setting an Event may deadlock with the wait for it.
+    asked_to_end: SimpleQueue[None] = SimpleQueue()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: asked_to_end.set())
+        signal.signal(number, lambda *_: asked_to_end.put(None))
     try:
         node = make()
     except (ParameterException, ValueError) as error:
@@ -251,7 +253,7 @@ def run(make: Callable[[], LaimNode], arguments: Sequence[str] | None = None) ->
     failures: list[BaseException] = []
     spinning = threading.Thread(target=_spin, args=(executor, end, asked_to_end, failures))
     spinning.start()
-    asked_to_end.wait()
+    asked_to_end.get()
     end.set_result(None)
     executor.wake()
     spinning.join()
@@ -273,14 +275,14 @@ def run(make: Callable[[], LaimNode], arguments: Sequence[str] | None = None) ->
 
 
 def _spin(
-    executor: MultiThreadedExecutor, end: Future, asked_to_end: threading.Event, failures: list[BaseException]
+    executor: MultiThreadedExecutor, end: Future, asked_to_end: SimpleQueue[None], failures: list[BaseException]
 ) -> None:
     try:
         executor.spin_until_future_complete(end)
     except BaseException as error:  # told by the main thread, which ends the node first
         failures.append(error)
     finally:
-        asked_to_end.set()
+        asked_to_end.put(None)
 
 
 def _descriptor(parameter: Parameter) -> ParameterDescriptor:
