@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from contextlib import closing
 
 import pytest
@@ -131,7 +132,8 @@ def test_a_node_that_loads_its_model_ends_cleanly(module, how):
 
 def test_an_impatient_user_ends_a_node_cleanly():
     with start_node(ROBOT, parameters=small(), ready="active") as node:
-        node.process.send_signal(signal.SIGINT)
-        node.process.send_signal(signal.SIGINT)
+        for _ in range(30):  # at different moments of its end
+            node.process.send_signal(signal.SIGINT)
+            time.sleep(0.0005)
         node.end(signal.SIGINT)
         assert errors_in(node.output()) == []
