@@ -77,9 +77,9 @@ def test_other_spellings_of_a_question_get_the_same_answer(shipped: Shipped) -> 
 
 
 def test_the_scores_that_ship_are_good(scores: dict) -> None:
-    """The aim for captions is 95 %; the first checkpoint has 94.8 %, as its card says. A later one may not be worse."""
+    """The bars that everything downstream relies on: a later checkpoint may not be worse."""
     assert scores["captions"]["scenes"] >= 1000
-    assert scores["captions"]["true_and_complete"] >= 0.948
+    assert scores["captions"]["true_and_complete"] >= 0.95
     assert set(scores["answers"]) == set(QUESTION_KINDS)
     assert all(each["right"] >= 0.9 for each in scores["answers"].values())
     assert all(each["right"] > each["blind"] + 0.1 for each in scores["answers"].values())
