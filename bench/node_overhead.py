@@ -20,7 +20,6 @@ import contextlib
 import itertools
 import json
 import os
-import platform
 import random
 import statistics
 import subprocess
@@ -30,7 +29,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 
 # A ROS graph of its own, before anything of ROS is imported.
@@ -43,6 +41,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.g
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
+from bench.circumstances import circumstances  # noqa: E402
 from laim_ros.codec import unpack  # noqa: E402
 from laim_ros.coinference import EdgeHalf, RobotHalf  # noqa: E402
 from laim_ros.models import Generation, load, shipped_models  # noqa: E402
@@ -317,47 +316,6 @@ def print_table(results: dict[str, dict]) -> None:
             f"{result['packet_bytes']:.0f} bytes per packet, {result['image_bytes']:.0f} per image; same text as "
             f"packed in {100 * result['same_text_share']:.0f} %"
         )
-
-
-def circumstances(threads: int, model: str, plan: Plan, generation: Generation) -> dict:
-    """What the figures depend on."""
-    packages = (
-        "laim_ros",
-        "torch",
-        "transformers",
-        "numpy",
-        "opencv-python-headless",
-        "ros-rclpy",
-        "ros-rmw-fastrtps-cpp",
-    )
-    return {
-        "model": model,
-        "plan": asdict(plan),
-        "generation": asdict(generation),
-        "threads": threads,
-        "cpu": cpu_name(),
-        "cpus": os.cpu_count(),
-        "load_average_before": os.getloadavg()[0],
-        "python": platform.python_version(),
-        "middleware": os.environ.get("RMW_IMPLEMENTATION", "rmw_fastrtps_cpp (default)"),
-        "versions": {package: version_of(package) for package in packages},
-    }
-
-
-def version_of(package: str) -> str:
-    """Version of an installed distribution, or that it is not installed as one."""
-    try:
-        return version(package)
-    except ModuleNotFoundError:  # from a source tree, or from apt
-        return "not installed by pip"
-
-
-def cpu_name() -> str:
-    """The processor as Linux names it."""
-    with contextlib.suppress(OSError, StopIteration):
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return platform.processor()
 
 
 def main() -> int:
