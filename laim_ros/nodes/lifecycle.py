@@ -269,6 +269,9 @@ def run(make: Callable[[], LaimNode], arguments: Sequence[str] | None = None) ->
     executor.shutdown()
     node.destroy_node()
     rclpy.try_shutdown()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Python gives its own handlers back to the system while it leaves: one Ctrl-C more would kill what ended well.
+        signal.signal(number, signal.SIG_IGN)
     if failures:
         raise failures[0]
     return 0
