@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -147,4 +148,5 @@ def test_no_caption_in_time_says_which_node_is_late(model: str, tmp_path: Path) 
     with laim("demo", "--model", model, "--start-limit", "1", folder=tmp_path) as run:
         assert run.end() == 1
         assert run.descendants() == []
-    assert run.errors.splitlines()[-1].startswith("laim demo: no caption within 1 s: camera is not yet there, robot is")
+    # The camera is quick: it may or may not have come up by then. The robot has not.
+    assert re.search(r"laim demo: no caption within 1 s: .*robot is \w", run.errors.splitlines()[-1])
