@@ -36,10 +36,6 @@ _EXECUTOR_THREADS = 3
 """One for data, one for lifecycle transitions (a model may take minutes to load), one for services that wait."""
 
 
-class NodeError(RuntimeError):
-    """A node cannot do what it was asked; the message says why and what to change."""
-
-
 class LaimNode(LifecycleNodeMixin, Node):
     """A managed node that configures and activates itself unless `autostart` is false.
 
@@ -199,7 +195,7 @@ class LaimNode(LifecycleNodeMixin, Node):
             return TransitionCallbackReturn.SUCCESS
 
     def _tell(self, what: str, error: Exception) -> None:
-        known = isinstance(error, (NodeError, ValueError))
+        known = isinstance(error, ValueError)  # our own errors are, and say all there is to say
         self._last_error = f"cannot {what}: {error}" if known else f"cannot {what}: {type(error).__name__}: {error}"
         self.get_logger().error(self._last_error)
         if not known:
