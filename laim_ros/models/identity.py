@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
+from laim_ros.models.errors import ModelError
 from laim_ros.models.source import ModelSource
+
+PACKED_FILE = "quantization.json"
+"""Marks a folder that holds a packed head (`laim_ros/quantization/storage/`), and says what of."""
 
 ID_DIGITS = 32
 """Hex digits of a model id: 128 bits, so that two checkpoints never share one by chance."""
@@ -18,13 +23,21 @@ _HASHED_WEIGHTS = ("query_tokens", "language_projection.")
 _IRRELEVANT = frozenset({"transformers_version", "_name_or_path", "dtype", "torch_dtype"})
 """Keys of the configuration that change when a checkpoint is merely saved again."""
 
+_ID = re.compile(rf"[0-9a-f]{{{ID_DIGITS}}}")
+
 
 def model_id(source: ModelSource) -> str:
     """Hex hash over the configuration, every tensor's name, dtype and shape, and the values of a few small tensors.
 
     It does not depend on how the checkpoint is cut into shards, nor on which stages are loaded. Reads headers and a few
-    megabytes, never whole shards.
+    megabytes, never whole shards. A packed head carries the id of the model that it was made of.
+
+    Raises:
+        ModelError: files that are missing or cannot be read.
     """
+    packed = packed_head(source)
+    if packed is not None:
+        return packed["model_id"]
     remembered = _remembered(source)
     if remembered is not None and remembered.is_file():
         return remembered.read_text(encoding="ascii")
@@ -40,6 +53,33 @@ def model_id(source: ModelSource) -> str:
     if remembered is not None:
         remembered.write_text(identity, encoding="ascii")
     return identity
+
+
+def packed_head(source: ModelSource) -> dict[str, Any] | None:
+    """What a packed head says of itself, with `model` and `model_id` of the model it was made of; None for others.
+
+    Raises:
+        ModelError: it says so in no way that can be read.
+    """
+    if not (source.folder / PACKED_FILE).is_file():
+        return None
+    content = source.json(PACKED_FILE)
+    identity, name = content.get("model_id"), content.get("model")
+    if not (isinstance(identity, str) and _ID.fullmatch(identity) and isinstance(name, str)):
+        raise ModelError(
+            f"model '{source.name}': {PACKED_FILE} names no source model; pack it again with `laim quantize`"
+        )
+    return content
+
+
+def refuse_packed(source: ModelSource) -> None:
+    """Raises ModelError if the folder holds a packed head, which has no language model and no weights as floats."""
+    packed = packed_head(source)
+    if packed is not None:
+        raise ModelError(
+            f"model '{source.name}' is a quantized head that only a robot can run; give the model that it was made of: "
+            f"'{packed['model']}'"
+        )
 
 
 def _remembered(source: ModelSource) -> Path | None:
