@@ -17,6 +17,8 @@ from laim_ros.codec import WIRE_VERSION, CodecError, Packet, StreamDescription, 
 from laim_ros.models import Generation, ModelError, SplitModel
 from laim_ros.models.base import split_index
 from laim_ros.plan import Plan
+from laim_ros.quantization.errors import QuantizationError
+from laim_ros.quantization.heads import Heads
 
 CAPTION = ""
 """The prompt that asks for a free caption."""
@@ -27,10 +29,15 @@ _STREAMS_CACHED = 16
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Seconds that the parts of one frame (or batch) took, on this machine's steady clock."""
+    """What making the features of one frame took, in seconds of this machine's steady clock, and at how many bits.
+
+    Attributes:
+        weight_bits: of the head that ran; it may be replaced between two frames.
+    """
 
     resize_s: float = 0.0
     model_s: float = 0.0
+    weight_bits: int = 32
 
 
 class RobotHalf:
@@ -39,24 +46,90 @@ class RobotHalf:
     Args:
         model: a split model loaded from `input` on.
         robot: name of the robot, carried in stream descriptions.
+        heads: where the same model comes from at other bit-widths; None where it stays as it is.
+
+    Attributes:
+        model: in use; `set_weight_bits` replaces it.
 
     Raises:
         ModelError: the model is not loaded from `input` on.
     """
 
-    def __init__(self, model: SplitModel, robot: str) -> None:
+    def __init__(self, model: SplitModel, robot: str, heads: Heads | None = None) -> None:
         if model.first != "input":
             raise ModelError(f"a robot needs the model's stages from 'input' on, these begin after '{model.first}'")
         self.model = model
         self.robot = robot
+        self._heads = heads
         self._codec = lru_cache(_STREAMS_CACHED)(codec_for)
+
+    @classmethod
+    def open(cls, model: str, robot: str, *, weight_bits: int = 32, **choices: str) -> RobotHalf:
+        """Loads a model, so that its bit-width can be changed later.
+
+        Args:
+            model: shipped name, local folder or hub id, or a folder that `laim quantize` wrote.
+            robot: name of the robot.
+            weight_bits: of the head: 1–8, 16 or 32.
+            choices: as `quantization.Heads` takes them: last, device, quantizer, prune, engine.
+
+        Raises:
+            ModelError: the model cannot be loaded.
+            QuantizationError: or not at so many bits, or not with these choices.
+        """
+        heads = Heads(model, **choices)
+        return cls(heads.load(weight_bits), robot, heads)
+
+    @property
+    def weight_bits(self) -> int:
+        """Bits per weight of the head in use."""
+        return self.model.weight_bits
+
+    def set_weight_bits(self, weight_bits: int) -> None:
+        """Loads the head at another bit-width, runs it once, and puts it in the place of the one in use.
+
+        Until then, and where loading fails, frames go through the old one: call this from another thread. The tail, if
+        this half has one, stays as it is.
+
+        Raises:
+            ModelError: files missing or damaged.
+            QuantizationError: the head cannot be had at so many bits; the message says what can.
+        """
+        self.check_weight_bits(weight_bits)
+        before = self.model
+        if weight_bits == before.weight_bits:
+            return
+        with_tail = before.last == "output"
+        head = self._heads.load(weight_bits, last="qformer" if with_tail else before.last)
+        # The first run allocates what the later ones use; the frames need not wait for it.
+        head.run(torch.zeros((1, *head.image_size, 3), dtype=torch.uint8), "input", head.last)
+        self.model = head.with_tail_of(before) if with_tail else head
+
+    def check_weight_bits(self, weight_bits: int) -> None:
+        """Whether `set_weight_bits` can be asked for so many.
+
+        Raises:
+            QuantizationError: it cannot; the message says what can.
+        """
+        if self._heads is not None:
+            self._heads.check(weight_bits)
+        elif weight_bits != self.weight_bits:
+            raise QuantizationError(
+                f"weight_bits {weight_bits}: this half was given a model of {self.weight_bits} bits and nothing to "
+                "load another from; use RobotHalf.open"
+            )
 
     def check(self, plan: Plan) -> None:
         """Whether this half can carry out `plan`.
 
         Raises:
             ModelError: the split point is unknown to the model, or after the last stage loaded.
+            QuantizationError: the head cannot be had at the plan's bit-width.
         """
+        self.check_weight_bits(plan.weight_bits)
+        self._check_split_point(plan)
+
+    def _check_split_point(self, plan: Plan) -> None:
         points = self.model.split_points
         split_index(points, plan.split_point)
         if points.index(plan.split_point) > points.index(self.model.last):
@@ -69,10 +142,10 @@ class RobotHalf:
         """The stream that packets of this plan and these prompts belong to.
 
         Raises:
-            ModelError: as `check`.
+            ModelError: the split point is unknown to the model, or after the last stage loaded.
             CodecError: a prompt is too long, or there are too many.
         """
-        self.check(plan)
+        self._check_split_point(plan)
         shape = self.model.boundary_shape(plan.split_point)
         return _stream(self.robot, self.model.model_id, plan, shape, tuple(prompts), deadline_s)
 
@@ -87,13 +160,14 @@ class RobotHalf:
             float32 of the boundary's shape, or uint8 (H, W, 3) at `input`; and what it took.
         """
         began_s = time.perf_counter()
-        picture = self.model.resize(image)
+        model = self.model  # once, as it may be replaced meanwhile
+        picture = model.resize(image)
         resized_s = time.perf_counter()
         if split_point == "input":
-            return picture, Timings(resize_s=resized_s - began_s)
-        boundary = self.model.run(torch.from_numpy(picture[None]), "input", split_point)
+            return picture, Timings(resized_s - began_s, 0.0, model.weight_bits)
+        boundary = model.run(torch.from_numpy(picture[None]), "input", split_point)
         features = boundary[0].to("cpu", torch.float32).numpy()
-        return features, Timings(resize_s=resized_s - began_s, model_s=time.perf_counter() - resized_s)
+        return features, Timings(resized_s - began_s, time.perf_counter() - resized_s, model.weight_bits)
 
     def pack(self, stream: StreamDescription, sequence: int, features: np.ndarray, began_s: float) -> bytes:
         """The packet of one frame.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import torch
+from torch import nn
 
 from laim_ros.models.errors import ModelError
 from laim_ros.models.pictures import PicturePreparation
@@ -59,6 +61,28 @@ class Tail(Protocol):
     def decode(self, ids: Sequence[int]) -> str: ...
 
 
+class HeadBuilder(Protocol):
+    """Makes the layers of the head (vision blocks and the Q-Former's linears) in the place of transformers' own.
+
+    Attributes:
+        weight_bits: bits per weight of what it makes.
+        engine: name of what runs it.
+        nbytes: bytes of the weights in what it has made so far.
+    """
+
+    weight_bits: int
+    engine: str
+    nbytes: int
+
+    def block(self, prefix: str) -> nn.Module:
+        """The vision block whose tensors' names begin with `prefix`: float32 (B, tokens, width) to the same."""
+        ...
+
+    def linear(self, prefix: str) -> nn.Module:
+        """The linear layer `prefix` of the Q-Former: float32 (…, K) to (…, N)."""
+        ...
+
+
 def split_points(blocks: int) -> tuple[str, ...]:
     """Split points of a model with so many vision blocks, in the order of execution."""
     return ("input", *(f"vit.{block}" for block in range(1, blocks + 1)), "vision", "qformer", "output")
@@ -108,7 +132,9 @@ class SplitModel:
         first, last: the stages after `first` up to `last` are loaded.
         image_size: (H, W) in pixels of the picture at `input`.
         dtype, device: of the stages' tensors (single modules may be kept in float32, as transformers does).
-        weight_bytes: bytes of the parameters held.
+        weight_bits: bits per weight of the head.
+        engine: what runs the head's linears.
+        head_bytes, tail_bytes: bytes of the weights held up to `qformer`, and after it.
         stages: the loaded ones in order, without the tail. One may be replaced by another `Stage` of the same name.
         tail: makes text of the features at `qformer`; None unless `last` is `output`.
     """
@@ -126,7 +152,10 @@ class SplitModel:
         last: str,
         dtype: torch.dtype,
         device: torch.device,
-        weight_bytes: int,
+        head_bytes: int,
+        tail_bytes: int,
+        weight_bits: int,
+        engine: str,
     ) -> None:
         self.name = name
         self.model_id = model_id
@@ -135,7 +164,10 @@ class SplitModel:
         self.last = last
         self.dtype = dtype
         self.device = device
-        self.weight_bytes = weight_bytes
+        self.head_bytes = head_bytes
+        self.tail_bytes = tail_bytes
+        self.weight_bits = weight_bits
+        self.engine = engine
         self.stages = list(stages)
         self.tail = tail
         self._shapes = dict(shapes)
@@ -144,6 +176,23 @@ class SplitModel:
     @property
     def image_size(self) -> tuple[int, int]:
         return self._pictures.size
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of all weights held."""
+        return self.head_bytes + self.tail_bytes
+
+    def with_tail_of(self, other: SplitModel) -> SplitModel:
+        """This model's stages, up to `qformer`, before the tail of another half of the same checkpoint.
+
+        Raises:
+            ModelError: another checkpoint, stages that end elsewhere, or no tail there.
+        """
+        if other.model_id != self.model_id or self.last != "qformer":
+            raise ModelError(f"'{self.name}' up to '{self.last}' does not fit before the tail of '{other.name}'")
+        joined = copy.copy(self)
+        joined.tail, joined.tail_bytes, joined.last = other._tail(), other.tail_bytes, "output"
+        return joined
 
     def boundary_shape(self, split_point: str) -> tuple[int, ...]:
         """Shape of one frame's tensor at a split point, without the batch; (H, W, 3) at `input`.

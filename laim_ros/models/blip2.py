@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from transformers import AutoTokenizer, Blip2Config, Blip2ForConditionalGeneration
 
-from laim_ros.models.base import SplitModel, Stage, split_points, stage_names
+from laim_ros.models.base import HeadBuilder, SplitModel, Stage, split_points, stage_names
 from laim_ros.models.errors import ModelError
 from laim_ros.models.identity import model_id
 from laim_ros.models.pictures import PicturePreparation
@@ -19,9 +19,22 @@ from laim_ros.models.source import ModelSource, shipped_listing
 from laim_ros.models.text import LanguageTail
 from laim_ros.models.weights import fill, read_tensors, require_complete, warn_unused, weight_bytes
 
+_TAIL = ("language_projection.", "language_model.")
+"""Beginnings of the keys that belong to the text part."""
 
-def load_blip2(source: ModelSource, *, first: str, last: str, dtype: torch.dtype, device: torch.device) -> SplitModel:
+
+def load_blip2(
+    source: ModelSource,
+    *,
+    first: str,
+    last: str,
+    dtype: torch.dtype,
+    device: torch.device,
+    builder: HeadBuilder | None = None,
+) -> SplitModel:
     """Loads the stages after `first` up to `last` of a BLIP-2 checkpoint, and no weight of any other.
+
+    With a builder, vision blocks and the Q-Former's linears are made by it, and their weights are not read here.
 
     Raises:
         ModelError: not a BLIP-2 that can be split, files missing or not fitting together, or no such split points.
@@ -37,6 +50,9 @@ def load_blip2(source: ModelSource, *, first: str, last: str, dtype: torch.dtype
     skeleton = _skeleton(config)
     known = skeleton.state_dict().keys()
     keys = {key for key in known if key.startswith(tuple(_key_prefixes(names)))}
+    if builder is not None:
+        built = _build(skeleton, names, builder)
+        keys = {key for key in keys if not key.startswith(built)}
     tensors = read_tensors(source, keys, _dtype_rule(skeleton, dtype), device)
     fill(skeleton, tensors, source)
     missing = keys - tensors.keys()
@@ -44,10 +60,14 @@ def load_blip2(source: ModelSource, *, first: str, last: str, dtype: torch.dtype
         # What is tied is stored once or twice; transformers' own rule decides what that means.
         skeleton.tie_weights(missing_keys=missing, recompute_mapping=False)
     require_complete(source, missing)
-    warn_unused(source, known)
+    if builder is None:
+        warn_unused(source, known)
 
     stages = [_stage(skeleton, name, pictures) for name in names if name != "output"]
-    modules = [skeleton.get_parameter(key) for key in keys]
+    head_bytes, tail_bytes = (
+        weight_bytes(skeleton.get_parameter(key) for key in keys if key.startswith(_TAIL) is of_tail)
+        for of_tail in (False, True)
+    )
     return SplitModel(
         name=source.name,
         model_id=model_id(source),
@@ -59,7 +79,10 @@ def load_blip2(source: ModelSource, *, first: str, last: str, dtype: torch.dtype
         last=last,
         dtype=dtype,
         device=device,
-        weight_bytes=weight_bytes(modules),
+        head_bytes=head_bytes + (0 if builder is None else builder.nbytes),
+        tail_bytes=tail_bytes,
+        weight_bits=builder.weight_bits if builder is not None else 8 * dtype.itemsize,
+        engine=builder.engine if builder is not None else "transformers",
     )
 
 
@@ -105,6 +128,23 @@ def _skeleton(config: Blip2Config) -> Blip2ForConditionalGeneration:
         return Blip2ForConditionalGeneration._from_config(config).eval()
 
 
+def _build(skeleton: Blip2ForConditionalGeneration, names: Sequence[str], builder: HeadBuilder) -> tuple[str, ...]:
+    """Puts the builder's layers in their places; returns what the names of their weights begin with."""
+    built = []
+    blocks = skeleton.vision_model.encoder.layers
+    for name in names:
+        if name.startswith("vit."):
+            built.append(_block_prefix(name))
+            blocks[_block(name)] = builder.block(built[-1])
+    if "qformer" in names:
+        for path, module in list(skeleton.qformer.named_modules()):
+            if isinstance(module, nn.Linear):
+                built.append(f"qformer.{path}.")
+                parent, _, child = path.rpartition(".")
+                setattr(skeleton.qformer.get_submodule(parent), child, builder.linear(built[-1].removesuffix(".")))
+    return tuple(built)
+
+
 def _shapes(config: Blip2Config, points: Sequence[str]) -> dict[str, tuple[int, ...]]:
     vision = config.vision_config
     patches = (vision.image_size // vision.patch_size) ** 2 + 1
@@ -119,17 +159,21 @@ def _key_prefixes(names: Sequence[str]) -> list[str]:
     fixed = {
         "vision": ["vision_model.post_layernorm."],
         "qformer": ["query_tokens", "qformer."],
-        "output": ["language_projection.", "language_model."],
+        "output": list(_TAIL),
     }
     prefixes = []
     for name in names:
         if name in fixed:
             prefixes += fixed[name]
         else:
-            prefixes.append(f"vision_model.encoder.layers.{_block(name)}.")
+            prefixes.append(_block_prefix(name))
             if name == "vit.1":
                 prefixes.append("vision_model.embeddings.")
     return prefixes
+
+
+def _block_prefix(name: str) -> str:
+    return f"vision_model.encoder.layers.{_block(name)}."
 
 
 def _block(name: str) -> int:

@@ -28,6 +28,7 @@ class LanguageTail:
     ) -> None:
         config = language_model.config
         self._projection = projection
+        self._dtype = next(projection.parameters()).dtype
         self._language_model = language_model
         self._tokenizer = tokenizer
         self._queries = queries
@@ -80,7 +81,7 @@ class LanguageTail:
         for row, gap in enumerate(padding):
             mask[row, self._queries : self._queries + gap] = 0
         embedded = self._language_model.get_input_embeddings()(ids)
-        embedded[:, : self._queries] = self._projection(features).to(embedded.dtype)
+        embedded[:, : self._queries] = self._projection(features.to(self._dtype)).to(embedded.dtype)
         return {"input_ids": ids, "inputs_embeds": embedded, "attention_mask": mask}
 
     def _prompt_ids(self, prompt: str, new_tokens: int) -> list[int]:

@@ -1,0 +1,124 @@
+"""`Heads`: the robot's half of one model at any bit-width, loaded when asked for."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from laim_ros.models import SplitModel, load
+from laim_ros.models.identity import packed_head
+from laim_ros.models.loading import find_device
+from laim_ros.models.source import find_source
+from laim_ros.plan import BIT_WIDTHS
+from laim_ros.quantization.engines import Engine, make_engine
+from laim_ros.quantization.errors import QuantizationError
+from laim_ros.quantization.pruning import Pruning
+from laim_ros.quantization.quantize import QUANTIZER_NAMES
+from laim_ros.quantization.stores import WeightStore, open_store
+
+FLOATS = {32: "float32", 16: "bfloat16"}
+"""Number formats of the bit-widths that are not quantized."""
+
+
+QUANTIZER_CHOICES = ("auto", *QUANTIZER_NAMES)
+
+
+class Heads:
+    """Loads a model's stages from `input` on, with weights at a given number of bits.
+
+    At 32 and 16 bits, without pruning, these are transformers' own layers in float32 and bfloat16. Everything else is
+    read block by block from the checkpoint, or from the folder that `laim quantize` wrote, into an engine's layers.
+
+    Args:
+        model: shipped name, local folder or hub id, or a folder that `laim quantize` wrote.
+        last: last stage to load; with `output` the text part too, always in floating point.
+        device: cpu, cuda, cuda:N or auto.
+        quantizer: how weights become codes; `auto` is uniform, or what a packed folder was made with.
+        prune: what to leave out, such as `heads:0.25,neurons:0.25`; empty for nothing.
+        engine: what runs the quantized layers; `auto` is the fastest that this machine has.
+
+    Raises:
+        ModelError: no such model or device.
+        QuantizationError: no such quantizer, pruning or engine, or one that cannot be had here.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        last: str = "qformer",
+        device: str = "auto",
+        quantizer: str = "auto",
+        prune: str = "",
+        engine: str = "auto",
+    ) -> None:
+        self._source = find_source(model)
+        self._device = find_device(device)
+        self._last, self._quantizer, self._engine = last, quantizer, engine
+        self._prune = Pruning.parse(prune)
+        self._stores: dict[int, WeightStore] = {}
+        if quantizer not in QUANTIZER_CHOICES:
+            raise QuantizationError(f"quantizer '{quantizer}' is none of {', '.join(QUANTIZER_CHOICES)}")
+        make_engine(engine, self._device)
+
+    def check(self, weight_bits: int) -> None:
+        """Whether the head can be had at so many bits, without loading it.
+
+        Raises:
+            QuantizationError: it cannot; the message says what can.
+        """
+        if weight_bits not in BIT_WIDTHS:
+            raise QuantizationError(f"weight_bits {weight_bits} is none of {', '.join(map(str, BIT_WIDTHS))}")
+        if not self._plain(weight_bits):
+            self._store(weight_bits)
+
+    def load(self, weight_bits: int, *, last: str | None = None) -> SplitModel:
+        """The head at so many bits. Nothing is shared with heads loaded before, so they go on working meanwhile.
+
+        Args:
+            weight_bits: 1–8, 16 or 32.
+            last: as in the constructor; None takes that one.
+
+        Raises:
+            ModelError: files missing or damaged, or no such split point.
+            QuantizationError: the head cannot be had at so many bits, or its weights are not finite.
+        """
+        self.check(weight_bits)
+        last = last or self._last
+        if self._plain(weight_bits):
+            return load(self._source, last=last, dtype=FLOATS[weight_bits], device=str(self._device))
+        engine = make_engine(self._engine, self._device)
+        builder = _Builder(self._store(weight_bits), engine, weight_bits)
+        return load(self._source, last=last, device=str(self._device), builder=builder)
+
+    def _plain(self, weight_bits: int) -> bool:
+        """Whether transformers' own layers do."""
+        return weight_bits in FLOATS and not self._prune and packed_head(self._source) is None
+
+    def _store(self, weight_bits: int) -> WeightStore:
+        if weight_bits not in self._stores:
+            quantizer = None if self._quantizer == "auto" else self._quantizer
+            self._stores[weight_bits] = open_store(
+                self._source, weight_bits, quantizer=quantizer, pruning=self._prune or None
+            )
+        return self._stores[weight_bits]
+
+
+class _Builder:
+    """A `HeadBuilder` that hands a store's weights to an engine."""
+
+    def __init__(self, store: WeightStore, engine: Engine, weight_bits: int) -> None:
+        self._store, self._maker = store, engine
+        self.weight_bits, self.engine, self.nbytes = weight_bits, engine.name, 0
+
+    def block(self, prefix: str) -> nn.Module:
+        """The engine's block, or the identity where pruning dropped it."""
+        weights = self._store.block(prefix)
+        return nn.Identity() if weights is None else self._counted(self._maker.block(weights))
+
+    def linear(self, prefix: str) -> nn.Module:
+        """The engine's linear layer."""
+        return self._counted(self._maker.linear(self._store.linear(prefix)))
+
+    def _counted(self, layer: nn.Module) -> nn.Module:
+        self.nbytes += layer.nbytes
+        return layer
