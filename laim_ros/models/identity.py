@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from laim_ros.models.errors import ModelError
-from laim_ros.models.source import PACKED_MANIFEST, ModelSource
+from laim_ros.models.source import ModelSource
+
+PACKED_FILE = "quantization.json"
+"""Marks a folder that holds a packed head (`laim_ros/quantization/storage/`), and says what of."""
 
 ID_DIGITS = 32
 """Hex digits of a model id: 128 bits, so that two checkpoints never share one by chance."""
@@ -32,8 +35,9 @@ def model_id(source: ModelSource) -> str:
     Raises:
         ModelError: files that are missing or cannot be read.
     """
-    if source.packed is not None:
-        return _source_of(source, source.packed)[1]
+    packed = packed_head(source)
+    if packed is not None:
+        return packed["model_id"]
     remembered = _remembered(source)
     if remembered is not None and remembered.is_file():
         return remembered.read_text(encoding="ascii")
@@ -51,27 +55,30 @@ def model_id(source: ModelSource) -> str:
     return identity
 
 
-def _source_of(source: ModelSource, packed: dict[str, Any]) -> tuple[str, str]:
-    """Name and id of the model that a packed head was made of.
+def packed_head(source: ModelSource) -> dict[str, Any] | None:
+    """What a packed head says of itself, with `model` and `model_id` of the model it was made of; None for others.
 
     Raises:
-        ModelError: the manifest does not tell.
+        ModelError: it says so in no way that can be read.
     """
-    name, identity = packed.get("model"), packed.get("model_id")
+    if not (source.folder / PACKED_FILE).is_file():
+        return None
+    content = source.json(PACKED_FILE)
+    identity, name = content.get("model_id"), content.get("model")
     if not (isinstance(identity, str) and _ID.fullmatch(identity) and isinstance(name, str)):
         raise ModelError(
-            f"model '{source.name}': {PACKED_MANIFEST} names no source model; pack it again with `laim quantize`"
+            f"model '{source.name}': {PACKED_FILE} names no source model; pack it again with `laim quantize`"
         )
-    return name, identity
+    return content
 
 
 def refuse_packed(source: ModelSource) -> None:
     """Raises ModelError if the folder holds a packed head, which has no language model and no weights as floats."""
-    if source.packed is not None:
-        name, _ = _source_of(source, source.packed)
+    packed = packed_head(source)
+    if packed is not None:
         raise ModelError(
             f"model '{source.name}' is a quantized head that only a robot can run; give the model that it was made of: "
-            f"'{name}'"
+            f"'{packed['model']}'"
         )
 
 

@@ -1,0 +1,1 @@
+"""Packed heads: a folder with `model.safetensors` of codes and scales, and `quantization.json` that describes it."""

@@ -1,0 +1,228 @@
+"""Where a head's weights come from, part by part: a checkpoint that is quantized on the way, or a packed folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
+from typing import Protocol
+
+import torch
+
+from laim_ros.models.identity import packed_head
+from laim_ros.models.source import ModelSource
+from laim_ros.models.weights import read_tensors, require_complete
+from laim_ros.quantization.errors import QuantizationError
+from laim_ros.quantization.parts import BLOCK_LINEARS, BLOCK_NORMS, HeadParts, block_index, block_prefix
+from laim_ros.quantization.pruning import (
+    Pruning,
+    block_change,
+    choose_blocks,
+    prune_block,
+    prune_linear,
+    weight_influences,
+)
+from laim_ros.quantization.quantized_weight import BITS, QuantizedWeight
+from laim_ros.quantization.storage.read import PackedStore
+from laim_ros.quantization.weights import BlockWeights, LinearWeights, NormWeights
+
+FLOAT_BITS = (16, 32)
+"""Weight bits at which a store gives floats."""
+
+Observer = Callable[[str, torch.Tensor, QuantizedWeight], None]
+"""Is told the prefix of each linear layer, its weight (N, K) before magnitude pruning, and what became of it."""
+
+
+class WeightStore(Protocol):
+    """A head's weights at some number of bits. Nothing is read before it is asked for, and nothing is kept."""
+
+    def block(self, prefix: str) -> BlockWeights | None:
+        """A block of the vision tower.
+
+        Args:
+            prefix: such as `vision_model.encoder.layers.0.`.
+
+        Returns:
+            None for a block that pruning has dropped.
+
+        Raises:
+            QuantizationError, ModelError: weights that are missing, damaged, or cannot be quantized.
+        """
+        ...
+
+    def linear(self, prefix: str) -> LinearWeights:
+        """A linear layer outside the vision blocks, such as `qformer.encoder.layer.0.attention.attention.query`.
+
+        Raises:
+            QuantizationError, ModelError: as `block`.
+        """
+        ...
+
+    def tensor(self, key: str) -> torch.Tensor:
+        """Any other tensor of the head, float32.
+
+        Raises:
+            QuantizationError, ModelError: as `block`.
+        """
+        ...
+
+
+class CheckpointStore:
+    """A checkpoint of floats, read one block at a time, pruned and quantized on the way.
+
+    Args:
+        source: of the checkpoint.
+        bits: 1–8; 16 and 32 give floats, float32 in memory.
+        quantizer, granularity: as `quantize` takes them.
+        pruning: done first.
+        observe: told of every layer that has been quantized.
+        make: quantizes a weight in the place of `quantize`, such as into the nested form.
+
+    Raises:
+        QuantizationError: no such bits, a model that cannot be quantized, or pruning that does not go with the rest.
+    """
+
+    def __init__(
+        self,
+        source: ModelSource,
+        bits: int,
+        quantizer: str = "uniform",
+        granularity: str = "channel",
+        pruning: Pruning | None = None,
+        *,
+        observe: Observer | None = None,
+        make: Callable[[torch.Tensor], QuantizedWeight] | None = None,
+    ) -> None:
+        if bits not in BITS and bits not in FLOAT_BITS:
+            raise QuantizationError(f"weight bits {bits} are none of 1 to 8, 16, 32")
+        self.source = source
+        self.bits = bits
+        self.pruning = pruning or Pruning()
+        self.pruning.require_kept_by(quantizer, bits)
+        self.parts = HeadParts.of(source)
+        self._observe = observe
+        self._make = make or partial(_quantize, bits, quantizer, granularity)
+
+    @cached_property
+    def dropped(self) -> frozenset[int]:
+        """Blocks that pruning drops, from 0; finding out reads the whole vision tower once."""
+        if not self.pruning.blocks:
+            return frozenset()
+        changes = [block_change(self._floats(block_prefix(index))) for index in range(self.parts.blocks)]
+        return choose_blocks(weight_influences(changes), self.pruning.blocks)
+
+    def block(self, prefix: str) -> BlockWeights | None:
+        """See `WeightStore`."""
+        if block_index(prefix) in self.dropped:
+            return None
+        structured = Pruning(heads=self.pruning.heads, neurons=self.pruning.neurons)
+        block = prune_block(self._floats(prefix), structured)
+        names = [f"{prefix}{name}" for name in BLOCK_LINEARS]
+        linears = (block.qkv, block.projection, block.fc1, block.fc2)
+        qkv, projection, fc1, fc2 = (self._quantized(name, linear) for name, linear in zip(names, linears, strict=True))
+        return BlockWeights(
+            block.norm1, qkv, projection, block.norm2, fc1, fc2, heads=block.heads, head_width=block.head_width
+        )
+
+    def linear(self, prefix: str) -> LinearWeights:
+        """See `WeightStore`."""
+        return self._quantized(prefix, self._linear(prefix, self._read([prefix])))
+
+    def tensor(self, key: str) -> torch.Tensor:
+        """See `WeightStore`."""
+        return self._tensors([key])[key]
+
+    def _quantized(self, prefix: str, linear: LinearWeights) -> LinearWeights:
+        if self.bits in FLOAT_BITS:
+            return prune_linear(linear, self.pruning)
+        try:
+            weight = self._make(prune_linear(linear, self.pruning).weight)
+        except QuantizationError as error:
+            raise QuantizationError(f"model '{self.source.name}': {prefix}.weight: {error}") from error
+        if self._observe is not None:
+            self._observe(prefix, linear.weight, weight)
+        return LinearWeights(weight, linear.bias)
+
+    def _floats(self, prefix: str) -> BlockWeights:
+        """A block as it lies in the checkpoint, float32."""
+        tensors = self._read([f"{prefix}{name}" for name in (*BLOCK_LINEARS, *BLOCK_NORMS)])
+        qkv, projection, fc1, fc2 = (self._linear(f"{prefix}{name}", tensors) for name in BLOCK_LINEARS)
+        norm1, norm2 = (
+            NormWeights(tensors[f"{prefix}{name}.weight"], tensors[f"{prefix}{name}.bias"], self.parts.eps)
+            for name in BLOCK_NORMS
+        )
+        heads, head_width = self.parts.heads, self.parts.head_width
+        return BlockWeights(norm1, qkv, projection, norm2, fc1, fc2, heads=heads, head_width=head_width)
+
+    def _linear(self, prefix: str, tensors: dict[str, torch.Tensor]) -> LinearWeights:
+        return LinearWeights(tensors[f"{prefix}.weight"], tensors.get(f"{prefix}.bias"))
+
+    def _read(self, prefixes: Sequence[str]) -> dict[str, torch.Tensor]:
+        """Weights of the layers with these prefixes, and their biases where they have some, float32."""
+        keys = [f"{prefix}.weight" for prefix in prefixes]
+        keys += [f"{prefix}.bias" for prefix in prefixes if prefix not in self.parts.linears]
+        keys += [f"{prefix}.bias" for prefix in prefixes if prefix in self.parts.biased]
+        return self._tensors(keys)
+
+    def _tensors(self, keys: Sequence[str]) -> dict[str, torch.Tensor]:
+        tensors = read_tensors(self.source, keys, lambda _: torch.float32, torch.device("cpu"))
+        require_complete(self.source, set(keys) - tensors.keys())
+        for key, tensor in tensors.items():
+            prefix, _, kind = key.rpartition(".")
+            if kind == "weight" and prefix in self.parts.linears:
+                expected = self.parts.linears[prefix]
+            elif kind == "bias" and prefix in self.parts.linears:
+                expected = self.parts.linears[prefix][:1]
+            elif key in self.parts.others:
+                expected = self.parts.others[key]
+            else:
+                raise QuantizationError(f"model '{self.source.name}': {key} is no weight of the head")
+            if tuple(tensor.shape) != expected:
+                raise QuantizationError(
+                    f"model '{self.source.name}': {key} has shape {tuple(tensor.shape)}, but config.json asks for "
+                    f"{expected}"
+                )
+        return tensors
+
+
+def _quantize(bits: int, quantizer: str, granularity: str, weight: torch.Tensor) -> QuantizedWeight:
+    from laim_ros.quantization.quantize import quantize
+
+    return quantize(weight, bits, quantizer, granularity)
+
+
+def open_store(
+    source: ModelSource,
+    bits: int,
+    quantizer: str = "auto",
+    granularity: str = "auto",
+    pruning: Pruning | None = None,
+) -> WeightStore:
+    """The store of a checkpoint or of a packed folder.
+
+    Args:
+        source: of either.
+        bits: 1–8; 16 and 32 for a checkpoint.
+        quantizer, granularity: `auto` takes what a packed folder was made with; for a checkpoint `uniform`, `channel`.
+        pruning: none (or nothing) takes what a packed folder was made with.
+
+    Raises:
+        QuantizationError: a packed folder that was made otherwise or has not these bits; else as the stores.
+        ModelError: files missing.
+    """
+    if packed_head(source) is None:
+        quantizer = "uniform" if quantizer == "auto" else quantizer
+        granularity = "channel" if granularity == "auto" else granularity
+        return CheckpointStore(source, bits, quantizer, granularity, pruning)
+    store = PackedStore(source, bits)
+    made = store.manifest
+    asked = {"quantizer": quantizer, "granularity": granularity, "prune": str(pruning or "auto")}
+    for name, value in asked.items():
+        if value not in ("auto", getattr(made, name)):
+            raise QuantizationError(
+                f"packed model '{source.name}' was made with {name} '{getattr(made, name)}', not '{value}'; leave "
+                f"{name} out, or pack '{made.model}' again with `laim quantize`"
+            )
+    return store
+
+
+__all__ = ["FLOAT_BITS", "CheckpointStore", "PackedStore", "WeightStore", "open_store"]
