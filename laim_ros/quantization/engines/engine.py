@@ -29,14 +29,14 @@ class Engine(ABC):
         """Why this engine cannot run on `device` of this machine; empty if it can."""
 
     @abstractmethod
-    def linear(self, weights: LinearWeights, activation: str = "") -> EngineLayer:
-        """A linear layer, followed by `gelu` if asked: (…, K) to float32 (…, N)."""
+    def linear(self, weights: LinearWeights, activation: str = "", dtype: torch.dtype = torch.float32) -> EngineLayer:
+        """A linear layer, followed by `gelu` if asked: float (…, K) to (…, N) of `dtype`."""
 
     def block(self, weights: BlockWeights) -> EngineLayer:
         """A vision block of such linears: float32 (B, tokens, width) to the same."""
         return VisionBlock(
             weights,
-            qkv=self.linear(weights.qkv),
+            qkv=self.linear(weights.qkv, dtype=self.attention_dtype),
             projection=self.linear(weights.projection),
             fc1=self.linear(weights.fc1, "gelu"),
             fc2=self.linear(weights.fc2),

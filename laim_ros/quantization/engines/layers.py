@@ -20,24 +20,31 @@ class EngineLayer(nn.Module):
 
 
 class FloatLinear(EngineLayer):
-    """y = activation(x Wᵀ + b) in floating point; takes and gives float32.
+    """y = activation(x Wᵀ + b) in floating point.
 
     Args:
         weight: (N, K), in the dtype to compute in.
         bias: float32 (N,) or None.
         activation: `gelu` or empty.
+        dtype: of y.
     """
 
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, activation: str = "") -> None:
+    def __init__(
+        self,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        activation: str = "",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         super().__init__()
-        self._weight, self._activation = weight, activation
+        self._weight, self._activation, self._dtype = weight, activation, dtype
         self._bias = None if bias is None else bias.to(weight.dtype)
         self.nbytes = weight.nbytes + (0 if bias is None else self._bias.nbytes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(…, K) to float32 (…, N)."""
+        """(…, K) to (…, N)."""
         y = F.linear(x.to(self._weight.dtype), self._weight, self._bias)
-        return (F.gelu(y) if self._activation else y).to(torch.float32)
+        return (F.gelu(y) if self._activation else y).to(self._dtype)
 
 
 class Norm(EngineLayer):
@@ -87,7 +94,7 @@ class VisionBlock(EngineLayer):
         return x + self.fc2(self.fc1(self.norm2(x)))
 
     def _attend(self, qkv: torch.Tensor) -> torch.Tensor:
-        """(B, T, 3 · heads · head_width) to float32 (B, T, heads · head_width)."""
+        """(B, T, 3 · heads · head_width) to (B, T, heads · head_width)."""
         batch, tokens, _ = qkv.shape
         parts = qkv.to(self._dtype).view(batch, tokens, 3, self._heads, self._head_width)
         queries, keys, values = parts.permute(2, 0, 3, 1, 4).reshape(3, batch * self._heads, tokens, self._head_width)
@@ -101,4 +108,4 @@ class VisionBlock(EngineLayer):
         else:
             mixed = F.scaled_dot_product_attention(queries, keys, values)
         mixed = mixed.view(batch, self._heads, tokens, self._head_width).transpose(1, 2)
-        return mixed.reshape(batch, tokens, self._heads * self._head_width).to(torch.float32)
+        return mixed.reshape(batch, tokens, self._heads * self._head_width)

@@ -40,33 +40,40 @@ class OnednnEngine(Engine):
             return "this build of PyTorch comes without oneDNN's int8 kernels"
         return ""
 
-    def linear(self, weights: LinearWeights, activation: str = "") -> EngineLayer:
-        """A linear layer, followed by `gelu` if asked."""
+    def linear(self, weights: LinearWeights, activation: str = "", dtype: torch.dtype = torch.float32) -> EngineLayer:
+        """See `Engine`."""
         if isinstance(weights.weight, torch.Tensor):
-            return FloatLinear(weights.weight, weights.bias, activation)
+            return FloatLinear(weights.weight, weights.bias, activation, dtype)
         gridded = to_int8(weights.weight)
         if gridded is None:
-            return FloatLinear(weights.weight.dequantize().to(torch.bfloat16), weights.bias, activation)
-        return _Int8Linear(*gridded, weights.bias, activation)
+            return FloatLinear(weights.weight.dequantize().to(torch.bfloat16), weights.bias, activation, dtype)
+        return _Int8Linear(*gridded, weights.bias, activation, dtype)
 
 
 class _Int8Linear(EngineLayer):
-    """y = activation(x Wᵀ + b), W as int8 (N, K) with a scale per output; takes and gives float32."""
+    """y = activation(x Wᵀ + b), W as int8 (N, K) with a scale per output; y is of `dtype`."""
 
-    def __init__(self, codes: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None, activation: str) -> None:
+    def __init__(
+        self,
+        codes: torch.Tensor,
+        scale: torch.Tensor,
+        bias: torch.Tensor | None,
+        activation: str,
+        dtype: torch.dtype,
+    ) -> None:
         super().__init__()
         self._weight = torch.ops.onednn.qlinear_prepack(codes, None)
-        self._scale, self._bias, self._activation = scale, bias, activation or "none"
+        self._scale, self._bias, self._activation, self._dtype = scale, bias, activation or "none", dtype
         self._zero_points = torch.zeros(len(scale), dtype=torch.int32)
         # PyTorch cannot tell the size of an opaque tensor: it is that of the codes, up to a few rows of padding.
         self.nbytes = codes.nbytes + scale.nbytes + self._zero_points.nbytes + (0 if bias is None else bias.nbytes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(…, K) to float32 (…, N)."""
+        """(…, K) to (…, N)."""
         if x.ndim == 3 and len(x) > 1:
             # One activation scale per frame: no frame's features depend on the others of its batch.
             return torch.cat([self(frame[None]) for frame in x])
-        quantized, x_scale, x_zero_point = to_uint8(x)
+        quantized, x_scale, x_zero_point = to_uint8(x.to(torch.float32))
         return torch.ops.onednn.qlinear_pointwise(
             quantized,
             x_scale,
@@ -77,7 +84,7 @@ class _Int8Linear(EngineLayer):
             self._bias,
             1.0,  # of an output in integers, which this is not
             0,
-            torch.float32,
+            self._dtype,
             self._activation,
             [],
             "none",  # GELU as the error function has it, not its tanh approximation

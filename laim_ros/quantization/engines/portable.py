@@ -43,19 +43,19 @@ class TorchEngine(Engine):
         """Why this engine cannot run here: it always can."""
         return ""
 
-    def linear(self, weights: LinearWeights, activation: str = "") -> EngineLayer:
-        """A linear layer, followed by `gelu` if asked."""
+    def linear(self, weights: LinearWeights, activation: str = "", dtype: torch.dtype = torch.float32) -> EngineLayer:
+        """See `Engine`."""
         weight = weights.weight
         bias = None if weights.bias is None else weights.bias.to(self.device)
         if isinstance(weight, torch.Tensor):
-            return FloatLinear(weight.to(self.device), bias, activation)
+            return FloatLinear(weight.to(self.device), bias, activation, dtype)
         if weight.quantizer == "uniform" and weight.scale.shape[1] == 1:
-            return _PackedLinear(weight, bias, activation, self._scratch, self._int8)
+            return _PackedLinear(weight, bias, activation, dtype, self._scratch, self._int8)
         gridded = to_int8(weight)
         if gridded is None:
-            return FloatLinear(weight.dequantize().to(self.device, torch.bfloat16), bias, activation)
+            return FloatLinear(weight.dequantize().to(self.device, torch.bfloat16), bias, activation, dtype)
         on_grid = QuantizedWeight.from_codes(gridded[0], gridded[1][:, None], 8, "uniform")
-        return _PackedLinear(on_grid, bias, activation, self._scratch, self._int8)
+        return _PackedLinear(on_grid, bias, activation, dtype, self._scratch, self._int8)
 
 
 class _Scratch:
@@ -73,14 +73,20 @@ class _Scratch:
 
 
 class _PackedLinear(EngineLayer):
-    """y = activation(x Wᵀ + b), W in planes of b bits with a scale per output; takes and gives float32."""
+    """y = activation(x Wᵀ + b), W in planes of b bits with a scale per output; y is of `dtype`."""
 
     def __init__(
-        self, weight: QuantizedWeight, bias: torch.Tensor | None, activation: str, scratch: _Scratch, int8: bool
+        self,
+        weight: QuantizedWeight,
+        bias: torch.Tensor | None,
+        activation: str,
+        dtype: torch.dtype,
+        scratch: _Scratch,
+        int8: bool,
     ) -> None:
         super().__init__()
         device = scratch.matrix((0, 0)).device
-        self._shape, self._bits, self._activation = weight.shape, weight.bits, activation
+        self._shape, self._bits, self._activation, self._dtype = weight.shape, weight.bits, activation, dtype
         self._planes = tuple(plane.to(device) for plane in weight.planes)
         # Unpacked codes lie at the upper end of their bytes; one bit becomes ±64.
         places = 8 - weight.bits if weight.bits > 1 else 6
@@ -90,18 +96,20 @@ class _PackedLinear(EngineLayer):
         self.nbytes = sum(plane.nbytes for plane in self._planes) + self._scale.nbytes + self._bias.nbytes
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(…, K) to float32 (…, N)."""
-        rows = x.reshape(-1, x.shape[-1])
+        """(…, K) to (…, N)."""
+        rows = x.reshape(-1, x.shape[-1]).to(torch.float32)
         weight = self._unpacked()
         if self._int8 and _sizes_fit(rows, weight):
             quantized, row_scale = to_int8_rows(rows)
-            products = torch._int_mm(quantized, weight.t()).to(torch.float32).mul_(row_scale)
+            y = torch._int_mm(quantized, weight.t()).to(torch.float32).mul_(row_scale)
         else:
             # Codes of up to 8 bits are exact in bfloat16.
-            products = F.linear(rows.to(torch.bfloat16), weight.to(torch.bfloat16)).to(torch.float32)
-        y = torch.addcmul(self._bias, products, self._scale)
-        y = F.gelu(y) if self._activation else y
-        return y.view(*x.shape[:-1], self._shape[0])
+            y = F.linear(rows.to(torch.bfloat16), weight.to(torch.bfloat16)).to(torch.float32)
+        # In place: fresh memory for each step costs more than the arithmetic.
+        torch.addcmul(self._bias, y, self._scale, out=y)
+        if self._activation:
+            torch.ops.aten.gelu_(y)
+        return y.to(self._dtype).view(*x.shape[:-1], self._shape[0])
 
     def _unpacked(self) -> torch.Tensor:
         if self._bits == 8:
