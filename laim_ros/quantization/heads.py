@@ -96,9 +96,8 @@ class Heads:
 
     def _store(self, weight_bits: int) -> WeightStore:
         if weight_bits not in self._stores:
-            quantizer = None if self._quantizer == "auto" else self._quantizer
             self._stores[weight_bits] = open_store(
-                self._source, weight_bits, quantizer=quantizer, pruning=self._prune or None
+                self._source, weight_bits, quantizer=self._quantizer, pruning=self._prune
             )
         return self._stores[weight_bits]
 
