@@ -1,0 +1,113 @@
+"""`quantize`: float weights to b-bit codes and scales, by one of five quantizers."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+
+from laim_ros.quantization import exponential, power_of_two, uniform
+from laim_ros.quantization.errors import QuantizationError
+from laim_ros.quantization.granularity import Granularity
+from laim_ros.quantization.levels import levels_of
+from laim_ros.quantization.quantized_weight import BITS, QuantizedWeight
+from laim_ros.quantization.rows import SMALLEST, Chunk, check_weight, chunks, pieces
+from laim_ros.quantization.search import WeightErrors, least_error_scales
+
+QUANTIZER_NAMES = ("uniform", "uniform_l2", "uniform_absmax", "power_of_two", "exponential")
+"""Quantizers that can be asked for.
+
+- `uniform`: equal steps; scale of least absolute error, the paper's measure of distortion.
+- `uniform_l2`: the same levels; scale of least squared error.
+- `uniform_absmax`: the same levels; the largest magnitude is the highest level.
+- `power_of_two`: each level half of the one before; scale of least absolute error.
+- `exponential`: the best levels for exponential magnitudes; scale 1/λ = mean|w|, its maximum-likelihood estimate.
+"""
+
+_FAMILIES = {
+    "uniform": uniform,
+    "uniform_l2": uniform,
+    "uniform_absmax": uniform,
+    "power_of_two": power_of_two,
+    "exponential": exponential,
+}
+_FINE_STEPS = {1: 8, 2: 8, 3: 8, 4: 8, 5: 16, 6: 16, 7: 16, 8: 16}
+"""Scales tried near the best: the more bits, the more ripples in the error over the scale."""
+
+
+def quantize(
+    weight: torch.Tensor, bits: int, quantizer: str = "uniform", granularity: str = "channel"
+) -> QuantizedWeight:
+    """Quantizes a weight; every weight gets the level nearest to it.
+
+    Besides the weight there is memory for its codes twice (once packed), and some MiB: about half of its float32. Rows
+    are the weights that share a scale. An all-zero row becomes scale 0, which stands for exact zeros. A row of one
+    magnitude is exact with uniform and power-of-two levels, and within float32's rounding with exponential ones.
+
+    Args:
+        weight: (N, K), floating point of any width.
+        bits: 1–8.
+        quantizer: one of `QUANTIZER_NAMES`.
+        granularity: `tensor`, `channel` or `group:G`: which weights share a scale.
+
+    Returns:
+        The codes and scales, on the weight's device; its `quantizer` is the family (`uniform` for all three).
+
+    Raises:
+        QuantizationError: unknown quantizer or granularity, bits out of range, a group that does not divide K, or a
+            weight that is not two-dimensional, has no elements, is not floating point, or holds NaN, infinity or a
+            magnitude above 1e30.
+    """
+    check_bits(bits)
+    check_weight(weight)
+    if quantizer not in QUANTIZER_NAMES:
+        raise QuantizationError(f"quantizer '{quantizer}' must be one of {', '.join(QUANTIZER_NAMES)}")
+    kind = Granularity.parse(granularity)
+    rows = kind.rows(weight)
+    codes = torch.empty(rows.shape, dtype=torch.int8, device=weight.device)
+    scales = torch.empty(len(rows), dtype=torch.float32, device=weight.device)
+    for chunk in chunks(rows):
+        scales[chunk.part] = _scales(chunk, bits, quantizer)
+    for part, columns in pieces(rows):
+        x = rows[part, columns].to(torch.float32) * inverse(scales[part])[:, None]
+        codes[part, columns] = _FAMILIES[quantizer].codes(x, bits)
+    shape = (weight.shape[0], weight.shape[1])
+    family = "uniform" if _FAMILIES[quantizer] is uniform else quantizer
+    return QuantizedWeight.from_codes(codes.view(shape), scales.view(kind.scale_shape(shape)), bits, family)
+
+
+def check_bits(bits: int) -> None:
+    """Raises QuantizationError unless 1 ≤ bits ≤ 8."""
+    if isinstance(bits, bool) or bits not in BITS:
+        raise QuantizationError(f"{bits} bits per weight must be a whole number of 1 to 8")
+
+
+def inverse(scale: torch.Tensor) -> torch.Tensor:
+    """1 / scale, and 0 where the scale is 0."""
+    return torch.where(scale > 0, 1 / scale, 0.0)
+
+
+def _scales(chunk: Chunk, bits: int, quantizer: str) -> torch.Tensor:
+    """The scale of each row, float32 (s,)."""
+    zero = chunk.largest < SMALLEST
+    if quantizer == "exponential":
+        scale, one_magnitude = chunk.mean, chunk.largest / levels_of("exponential", bits)[-1].to(chunk.mean.device)
+    elif quantizer == "uniform_absmax":
+        scale, one_magnitude = chunk.largest / uniform.largest_code(bits), chunk.largest
+    else:
+        scale, one_magnitude = _searched(chunk, bits, quantizer, zero), chunk.largest
+    scale = torch.where(chunk.smallest == chunk.largest, one_magnitude, scale)
+    return torch.where(zero, 0.0, scale)
+
+
+def _searched(chunk: Chunk, bits: int, quantizer: str, zero: torch.Tensor) -> torch.Tensor:
+    """The scale of least error of each row; anything for rows of zeros."""
+    squared = quantizer == "uniform_l2"
+    if bits == 1:  # one level: the mean has the least squared error, the median the least absolute one
+        return chunk.mean if squared else chunk.magnitudes.median(1).values
+    family = _FAMILIES[quantizer]
+    largest = chunk.largest / (uniform.largest_code(bits) if family is uniform else 1)
+    start = torch.minimum(chunk.mean * family.BEST_SCALE[bits], largest) if bits in family.BEST_SCALE else largest
+    errors = WeightErrors(chunk.magnitudes, partial(family.nearest, bits=bits), squared)
+    start, largest = torch.where(zero, 1.0, start), torch.where(zero, 1.0, largest)
+    return least_error_scales(errors, start, largest, _FINE_STEPS[bits])
