@@ -29,9 +29,9 @@ def nearest(x: torch.Tensor, bits: int) -> torch.Tensor:
 def codes(x: torch.Tensor, bits: int) -> torch.Tensor:
     """Codes of weights divided by their scale; `x`, float32, is overwritten. Returns int8, its shape."""
     count = 1 << (bits - 1)
-    negative = x < 0
+    complement = (x < 0).to(torch.int8).neg_()  # -1, all ones, where negative
     level = _rank_from_top(x.abs_(), count).neg_().add_(count).to(torch.int8)
-    return torch.where(negative, level.bitwise_not(), level)
+    return level.bitwise_xor_(complement)
 
 
 def _rank_from_top(x: torch.Tensor, count: int) -> torch.Tensor:

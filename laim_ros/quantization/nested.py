@@ -7,6 +7,7 @@ evenly within their cell but for what the density changes there.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -22,7 +23,9 @@ from laim_ros.quantization.search import Nearest, least_error_scales
 LOWER_BITS = range(1, 8)
 _MAGNITUDES = 128
 """Magnitudes of 8-bit codes, 0 … 127 (and one for -128, which a file from elsewhere may hold, with 127)."""
-_FINE_STEPS = 32
+_SEARCHED_ROWS = 2048
+_FINE_STEPS = {1: 8, 2: 8, 3: 8, 4: 8, 5: 16, 6: 32, 7: 32}
+"""Scales tried near the best: where the steps of both widths are similar, the error jumps with their ratio."""
 
 
 def quantize_nested(weight: torch.Tensor, granularity: str = "channel") -> QuantizedWeight:
@@ -85,21 +88,17 @@ def _rows(weight8: QuantizedWeight) -> torch.Tensor:
     return weight8.codes().view(weight8.scale.numel(), -1)
 
 
-def _histograms(rows: torch.Tensor):
-    """Yields slices of rows and how often each magnitude occurs in them, float32 (s, 128)."""
-    counts, current = None, None
-    for part, columns in pieces(rows):
-        magnitudes = rows[part, columns].to(torch.int64).abs_().clamp_(max=_MAGNITUDES - 1)
-        first = torch.arange(0, len(magnitudes) * _MAGNITUDES, _MAGNITUDES, device=rows.device)
-        found = torch.bincount(magnitudes.add_(first[:, None]).view(-1), minlength=len(magnitudes) * _MAGNITUDES)
-        found = found.view(len(magnitudes), _MAGNITUDES)
-        if part == current:
-            counts += found
-            continue
-        if current is not None:
-            yield current, counts.to(torch.float32)
-        counts, current = found, part
-    yield current, counts.to(torch.float32)
+def _histograms(rows: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:
+    """Slices of rows, and how often each magnitude of code occurs in them, float32 (s, 128)."""
+    for start in range(0, len(rows), _SEARCHED_ROWS):
+        batch = rows[start : start + _SEARCHED_ROWS]
+        counts = torch.zeros((len(batch), _MAGNITUDES), dtype=torch.int64, device=rows.device)
+        for part, columns in pieces(batch):
+            magnitudes = batch[part, columns].to(torch.int64).abs_().clamp_(max=_MAGNITUDES - 1)
+            first = torch.arange(0, len(magnitudes) * _MAGNITUDES, _MAGNITUDES, device=rows.device)
+            found = torch.bincount(magnitudes.add_(first[:, None]).view(-1), minlength=len(magnitudes) * _MAGNITUDES)
+            counts[part] += found.view(-1, _MAGNITUDES)
+        yield slice(start, start + len(batch)), counts.to(torch.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +106,7 @@ class _CellErrors:
     """Summed absolute error of weights of which the 8-bit codes are known, in units of the 8-bit scale.
 
     Weights of code c lie evenly in [c - ½, c + ½], so their mean distance to a level v is |v - c| where v is outside,
-    and (v - c)² + ¼ where it is inside.
+    and (v - c)² + ¼ where it is inside: |v - c| + (½ - |v - c|)².
 
     Attributes:
         counts: float32 (S, 128), how many weights have each magnitude of code.
@@ -121,8 +120,8 @@ class _CellErrors:
         magnitudes = torch.arange(_MAGNITUDES, dtype=torch.float32, device=scale.device)
         x = magnitudes * (1 / scale)[:, None]
         distance = self.nearest(x).mul_(scale[:, None]).sub_(magnitudes).abs_()
-        distance = torch.where(distance < 0.5, distance.square().add_(0.25), distance)
-        return torch.linalg.vecdot(distance, self.counts)
+        inside = torch.sub(0.5, distance).clamp_(min=0)
+        return torch.linalg.vecdot(distance.addcmul_(inside, inside), self.counts)
 
     def of(self, rows: torch.Tensor) -> _CellErrors:
         return _CellErrors(self.counts[rows], self.nearest)
@@ -137,6 +136,6 @@ def _ratios(counts: torch.Tensor, bits: int) -> torch.Tensor:
     errors = _CellErrors(counts, partial(uniform.nearest, bits=bits))
     start, fallback = mean * uniform.BEST_SCALE[bits], largest / uniform.largest_code(bits)
     start, fallback = torch.where(zero, 1.0, start), torch.where(zero, 1.0, fallback)
-    ratio = least_error_scales(errors, start, fallback, _FINE_STEPS)
+    ratio = least_error_scales(errors, start, fallback, _FINE_STEPS[bits])
     # A row of one magnitude stays exact.
     return torch.where((counts > 0).sum(1) == 1, fallback * uniform.largest_code(bits), ratio)

@@ -38,8 +38,8 @@ def nearest(x: torch.Tensor, bits: int) -> torch.Tensor:
 
 def codes(x: torch.Tensor, bits: int) -> torch.Tensor:
     """Codes of weights divided by their scale; `x`, float32, is overwritten. Returns int8, its shape."""
-    negative = x < 0
+    complement = (x < 0).to(torch.int8).neg_()  # -1, all ones, where negative
     level = nearest(x.abs_(), bits)
     # 2^-k has the exponent field 127 - k; the subnormal 2^-127 has 0, which is right, too.
     steps = level.view(torch.int32).bitwise_right_shift_(23).neg_().add_(127).to(torch.int8)
-    return torch.where(negative, steps.bitwise_not(), steps)
+    return steps.bitwise_xor_(complement)

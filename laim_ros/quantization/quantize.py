@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+import numpy as np
 import torch
 
 from laim_ros.quantization import exponential, power_of_two, uniform
@@ -31,8 +32,8 @@ _FAMILIES = {
     "power_of_two": power_of_two,
     "exponential": exponential,
 }
-_FINE_STEPS = {1: 8, 2: 8, 3: 8, 4: 8, 5: 16, 6: 16, 7: 16, 8: 16}
-"""Scales tried near the best: the more bits, the more ripples in the error over the scale."""
+_FEW_FINE_STEPS, _FINE_STEPS = 8, 16
+"""Scales tried near the best: few where the error over the scale is smooth, as it is while levels are few or far."""
 
 
 def quantize(
@@ -104,10 +105,20 @@ def _searched(chunk: Chunk, bits: int, quantizer: str, zero: torch.Tensor) -> to
     """The scale of least error of each row; anything for rows of zeros."""
     squared = quantizer == "uniform_l2"
     if bits == 1:  # one level: the mean has the least squared error, the median the least absolute one
-        return chunk.mean if squared else chunk.magnitudes.median(1).values
+        return chunk.mean if squared else _medians(chunk.magnitudes)
     family = _FAMILIES[quantizer]
     largest = chunk.largest / (uniform.largest_code(bits) if family is uniform else 1)
     start = torch.minimum(chunk.mean * family.BEST_SCALE[bits], largest) if bits in family.BEST_SCALE else largest
     errors = WeightErrors(chunk.magnitudes, partial(family.nearest, bits=bits), squared)
     start, largest = torch.where(zero, 1.0, start), torch.where(zero, 1.0, largest)
-    return least_error_scales(errors, start, largest, _FINE_STEPS[bits])
+    smooth = bits <= 4 or family is power_of_two
+    return least_error_scales(errors, start, largest, _FEW_FINE_STEPS if smooth else _FINE_STEPS)
+
+
+def _medians(magnitudes: torch.Tensor) -> torch.Tensor:
+    """The (lower) median of each row, float32 (s,)."""
+    if magnitudes.device.type != "cpu":
+        return magnitudes.median(1).values
+    middle = (magnitudes.shape[1] - 1) // 2
+    # A tenth of the time of torch's own.
+    return torch.from_numpy(np.partition(magnitudes.numpy(), middle, axis=1)[:, middle].copy())

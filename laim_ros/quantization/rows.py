@@ -1,4 +1,4 @@
-"""Weights cut into chunks of rows that share a scale, checked, with what the choice of a scale needs to know of them."""
+"""Weights in chunks of rows that share a scale, checked, with what the choice of a scale needs to know of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from laim_ros.quantization.errors import QuantizationError
 
 LARGEST = 1e30
-"""Largest magnitude of a weight that is taken: no trained weight comes near, and sums of them stay finite in float32."""
+"""Largest magnitude of a weight that is taken: no trained weight comes near, and sums stay finite in float32."""
 SMALLEST = 1e-30
 """A row without any magnitude above this counts as zero: its scale would leave the range of float32."""
 

@@ -35,6 +35,6 @@ def nearest(x: torch.Tensor, bits: int) -> torch.Tensor:
 def codes(x: torch.Tensor, bits: int) -> torch.Tensor:
     """Codes of weights divided by their scale; `x`, float32, is overwritten. Returns int8, its shape."""
     if bits == 1:
-        return torch.where(x < 0, -1, 0).to(torch.int8)
+        return (x < 0).to(torch.int8).neg_()
     top = largest_code(bits)
     return x.round_().clamp_(-top, top).to(torch.int8)
