@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+
 from torch import nn
 
 from laim_ros.models import SplitModel, load
@@ -88,7 +90,9 @@ class Heads:
             return load(self._source, last=last, dtype=FLOATS[weight_bits], device=str(self._device))
         engine = make_engine(self._engine, self._device)
         builder = _Builder(self._store(weight_bits), engine, weight_bits)
-        return load(self._source, last=last, device=str(self._device), builder=builder)
+        model = load(self._source, last=last, device=str(self._device), builder=builder)
+        _give_memory_back()
+        return model
 
     def _plain(self, weight_bits: int) -> bool:
         """Whether transformers' own layers do."""
@@ -100,6 +104,13 @@ class Heads:
                 self._source, weight_bits, quantizer=self._quantizer, pruning=self._prune
             )
         return self._stores[weight_bits]
+
+
+def _give_memory_back() -> None:
+    """Returns what reading and quantizing took to the system: the C library would keep a tenth of a head for later."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's only
+    if trim is not None:
+        trim(0)
 
 
 class _Builder:
