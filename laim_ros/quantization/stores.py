@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property, partial
 from typing import Protocol
 
@@ -12,6 +13,7 @@ from laim_ros.models.identity import packed_head
 from laim_ros.models.source import ModelSource
 from laim_ros.models.weights import read_tensors, require_complete
 from laim_ros.quantization.errors import QuantizationError
+from laim_ros.quantization.granularity import Granularity
 from laim_ros.quantization.parts import BLOCK_LINEARS, BLOCK_NORMS, HeadParts, block_index, block_prefix
 from laim_ros.quantization.pruning import (
     Pruning,
@@ -21,6 +23,7 @@ from laim_ros.quantization.pruning import (
     prune_linear,
     weight_influences,
 )
+from laim_ros.quantization.quantize import QUANTIZER_NAMES, quantize
 from laim_ros.quantization.quantized_weight import BITS, QuantizedWeight
 from laim_ros.quantization.storage.read import PackedStore
 from laim_ros.quantization.weights import BlockWeights, LinearWeights, NormWeights
@@ -94,13 +97,16 @@ class CheckpointStore:
     ) -> None:
         if bits not in BITS and bits not in FLOAT_BITS:
             raise QuantizationError(f"weight bits {bits} are none of 1 to 8, 16, 32")
+        if quantizer not in QUANTIZER_NAMES:
+            raise QuantizationError(f"quantizer '{quantizer}' must be one of {', '.join(QUANTIZER_NAMES)}")
+        Granularity.parse(granularity)
         self.source = source
         self.bits = bits
         self.pruning = pruning or Pruning()
         self.pruning.require_kept_by(quantizer, bits)
         self.parts = HeadParts.of(source)
         self._observe = observe
-        self._make = make or partial(_quantize, bits, quantizer, granularity)
+        self._make = make or partial(quantize, bits=bits, quantizer=quantizer, granularity=granularity)
 
     @cached_property
     def dropped(self) -> frozenset[int]:
@@ -115,7 +121,8 @@ class CheckpointStore:
         if block_index(prefix) in self.dropped:
             return None
         structured = Pruning(heads=self.pruning.heads, neurons=self.pruning.neurons)
-        block = prune_block(self._floats(prefix), structured)
+        with self._naming(prefix):
+            block = prune_block(self._floats(prefix), structured)
         names = [f"{prefix}{name}" for name in BLOCK_LINEARS]
         linears = (block.qkv, block.projection, block.fc1, block.fc2)
         qkv, projection, fc1, fc2 = (self._quantized(name, linear) for name, linear in zip(names, linears, strict=True))
@@ -132,19 +139,26 @@ class CheckpointStore:
         return self._tensors([key])[key]
 
     def _quantized(self, prefix: str, linear: LinearWeights) -> LinearWeights:
-        if self.bits in FLOAT_BITS:
-            return prune_linear(linear, self.pruning)
-        try:
-            weight = self._make(prune_linear(linear, self.pruning).weight)
-        except QuantizationError as error:
-            raise QuantizationError(f"model '{self.source.name}': {prefix}.weight: {error}") from error
+        with self._naming(f"{prefix}.weight"):
+            pruned = prune_linear(linear, self.pruning)
+            if self.bits in FLOAT_BITS:
+                return pruned
+            weight = self._make(pruned.weight)
         if self._observe is not None:
             self._observe(prefix, linear.weight, weight)
         return LinearWeights(weight, linear.bias)
 
+    @contextmanager
+    def _naming(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except QuantizationError as error:
+            raise QuantizationError(f"model '{self.source.name}': {what}: {error}") from error
+
     def _floats(self, prefix: str) -> BlockWeights:
         """A block as it lies in the checkpoint, float32."""
-        tensors = self._read([f"{prefix}{name}" for name in (*BLOCK_LINEARS, *BLOCK_NORMS)])
+        norms = [f"{prefix}{name}.{kind}" for name in BLOCK_NORMS for kind in ("weight", "bias")]
+        tensors = self._read([f"{prefix}{name}" for name in BLOCK_LINEARS], norms)
         qkv, projection, fc1, fc2 = (self._linear(f"{prefix}{name}", tensors) for name in BLOCK_LINEARS)
         norm1, norm2 = (
             NormWeights(tensors[f"{prefix}{name}.weight"], tensors[f"{prefix}{name}.bias"], self.parts.eps)
@@ -156,38 +170,33 @@ class CheckpointStore:
     def _linear(self, prefix: str, tensors: dict[str, torch.Tensor]) -> LinearWeights:
         return LinearWeights(tensors[f"{prefix}.weight"], tensors.get(f"{prefix}.bias"))
 
-    def _read(self, prefixes: Sequence[str]) -> dict[str, torch.Tensor]:
-        """Weights of the layers with these prefixes, and their biases where they have some, float32."""
+    def _read(self, prefixes: Sequence[str], others: Sequence[str] = ()) -> dict[str, torch.Tensor]:
+        """Weights and biases of the linear layers with these prefixes, and other tensors by key."""
         keys = [f"{prefix}.weight" for prefix in prefixes]
-        keys += [f"{prefix}.bias" for prefix in prefixes if prefix not in self.parts.linears]
         keys += [f"{prefix}.bias" for prefix in prefixes if prefix in self.parts.biased]
-        return self._tensors(keys)
+        return self._tensors([*keys, *others])
 
     def _tensors(self, keys: Sequence[str]) -> dict[str, torch.Tensor]:
         tensors = read_tensors(self.source, keys, lambda _: torch.float32, torch.device("cpu"))
         require_complete(self.source, set(keys) - tensors.keys())
         for key, tensor in tensors.items():
-            prefix, _, kind = key.rpartition(".")
-            if kind == "weight" and prefix in self.parts.linears:
-                expected = self.parts.linears[prefix]
-            elif kind == "bias" and prefix in self.parts.linears:
-                expected = self.parts.linears[prefix][:1]
-            elif key in self.parts.others:
-                expected = self.parts.others[key]
-            else:
-                raise QuantizationError(f"model '{self.source.name}': {key} is no weight of the head")
-            if tuple(tensor.shape) != expected:
+            if tuple(tensor.shape) != self._shape(key):
                 raise QuantizationError(
                     f"model '{self.source.name}': {key} has shape {tuple(tensor.shape)}, but config.json asks for "
-                    f"{expected}"
+                    f"{self._shape(key)}"
                 )
+            # `quantize` looks at the weights of linear layers itself.
+            if key.removesuffix(".weight") not in self.parts.linears and not torch.isfinite(tensor).all():
+                raise QuantizationError(f"model '{self.source.name}': {key} holds NaN or infinite values")
         return tensors
 
-
-def _quantize(bits: int, quantizer: str, granularity: str, weight: torch.Tensor) -> QuantizedWeight:
-    from laim_ros.quantization.quantize import quantize
-
-    return quantize(weight, bits, quantizer, granularity)
+    def _shape(self, key: str) -> tuple[int, ...]:
+        prefix, _, kind = key.rpartition(".")
+        if prefix in self.parts.linears:
+            return self.parts.linears[prefix] if kind == "weight" else self.parts.linears[prefix][:1]
+        if key not in self.parts.others:
+            raise QuantizationError(f"model '{self.source.name}': {key} is no weight of the head")
+        return self.parts.others[key]
 
 
 def open_store(

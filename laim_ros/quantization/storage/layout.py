@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from laim_ros.quantization.errors import QuantizationError
+from laim_ros.quantization.granularity import Granularity
 from laim_ros.quantization.parts import BLOCK_LINEARS, HeadParts, block_index
 from laim_ros.quantization.planes import plane_shapes
 from laim_ros.quantization.quantized_weight import BITS
@@ -38,12 +38,23 @@ class Promise:
         bits: per weight.
         scale_bytes: of all scales.
         float_bytes: of what is not quantized.
+        header_bytes: of the names and shapes of the tensors.
     """
 
     weights: int
     bits: int
     scale_bytes: int
     float_bytes: int
+    header_bytes: int
+
+    @classmethod
+    def of(cls, layout: Layout, shapes: Mapping[str, tuple[int, int]], bits: int, header_bytes: int) -> Promise:
+        """The promise for a layout whose linear layers have these shapes (N, K)."""
+        sizes = {name: math.prod(shape) * ITEM_BYTES[dtype] for name, (dtype, shape) in layout.items()}
+        scale_bytes = sum(size for name, size in sizes.items() if name.endswith((".weight.scale", ".lower_scales")))
+        float_bytes = sum(size for name, size in sizes.items() if layout[name][0] != "U8") - scale_bytes
+        weights = sum(math.prod(shape) for shape in shapes.values())
+        return cls(weights, bits, scale_bytes, float_bytes, header_bytes)
 
     @property
     def weight_bytes(self) -> int:
@@ -52,21 +63,7 @@ class Promise:
 
     @property
     def total_bytes(self) -> int:
-        return self.weight_bytes + self.scale_bytes + self.float_bytes
-
-
-def scale_shape(granularity: str, shape: tuple[int, int]) -> tuple[int, int]:
-    """Shape of the scales of a weight (N, K).
-
-    Raises:
-        QuantizationError: no such granularity, or groups that do not divide K.
-    """
-    kind, _, size = granularity.partition(":")
-    if granularity in ("tensor", "channel"):
-        return (1, 1) if granularity == "tensor" else (shape[0], 1)
-    if kind != "group" or not size.isdecimal() or not int(size) or shape[1] % int(size):
-        raise QuantizationError(f"granularity '{granularity}' does not fit a weight of {shape}; use 'channel'")
-    return shape[0], shape[1] // int(size)
+        return self.weight_bytes + self.scale_bytes + self.float_bytes + self.header_bytes
 
 
 def linear_shapes(parts: HeadParts, blocks: tuple[BlockShape | None, ...]) -> dict[str, tuple[int, int]]:
@@ -104,9 +101,10 @@ def head_layout(
     Raises:
         QuantizationError: groups that do not divide a layer's inputs.
     """
+    per = Granularity.parse(granularity)
     layout: dict[str, tuple[str, Shape]] = {}
     for prefix, shape in linear_shapes(parts, blocks).items():
-        scale = scale_shape(granularity, shape)
+        scale = per.scale_shape(shape)
         for number, plane in enumerate(plane_shapes(shape, bits)):
             layout[f"{prefix}.weight.planes.{number}"] = ("U8", plane)
         layout[f"{prefix}.weight.scale"] = ("F32", scale)
@@ -125,14 +123,6 @@ def other_keys(parts: HeadParts, blocks: tuple[BlockShape | None, ...]) -> Itera
         index = block_index(key)
         if index is None or blocks[index] is not None:
             yield key
-
-
-def promise_of(layout: Layout, shapes: Mapping[str, tuple[int, int]], bits: int) -> Promise:
-    """The size that the bits promise for this layout of linear layers of these shapes."""
-    sizes = {name: math.prod(shape) * ITEM_BYTES[dtype] for name, (dtype, shape) in layout.items()}
-    scales = sum(size for name, size in sizes.items() if name.endswith(("scale", "scales")))
-    floats = sum(size for name, size in sizes.items() if layout[name][0] != "U8") - scales
-    return Promise(sum(math.prod(shape) for shape in shapes.values()), bits, scales, floats)
 
 
 def _place_in_block(prefix: str) -> int:

@@ -10,9 +10,11 @@ import msgspec
 from laim_ros.models.identity import ID_DIGITS, packed_head
 from laim_ros.models.source import ModelSource
 from laim_ros.quantization.errors import QuantizationError
+from laim_ros.quantization.granularity import Granularity
 from laim_ros.quantization.levels import QUANTIZERS
 from laim_ros.quantization.parts import HeadParts
 from laim_ros.quantization.pruning import Pruning
+from laim_ros.quantization.quantize import QUANTIZER_NAMES
 
 FORMAT_VERSION = 1
 """A change of what a packed folder holds raises it."""
@@ -68,7 +70,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return next(family for family in QUANTIZERS if self.quantizer.startswith(family))
 
     def digest(self) -> str:
-        """Hex SHA-256, also in the header of `model.safetensors`, so that the two files are known to belong together."""
+        """Hex SHA-256, also in the header of `model.safetensors`: tells whether the two files belong together."""
         return hashlib.sha256(msgspec.json.encode(self)).hexdigest()
 
 
@@ -88,9 +90,10 @@ def read_manifest(source: ModelSource) -> Manifest:
         )
     try:
         manifest = msgspec.convert(content, Manifest)
-        if not manifest.quantizer.startswith(QUANTIZERS):
+        if manifest.quantizer not in QUANTIZER_NAMES:
             raise ValueError(f"unknown quantizer '{manifest.quantizer}'")
         Pruning.parse(manifest.prune)
+        Granularity.parse(manifest.granularity)
     except (ValueError, TypeError) as error:
         raise QuantizationError(
             f"model '{source.name}': quantization.json cannot be used: {error}; pack it again with `laim quantize`"

@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 
 from laim_ros.models.source import SINGLE_FILE, ModelSource
 from laim_ros.quantization.errors import QuantizationError
+from laim_ros.quantization.nested import derive
 from laim_ros.quantization.parts import BLOCK_LINEARS, BLOCK_NORMS, HeadParts, block_index
 from laim_ros.quantization.planes import PLANE_WIDTHS
 from laim_ros.quantization.quantized_weight import QuantizedWeight
@@ -30,7 +31,7 @@ class PackedStore:
 
     Args:
         source: of the folder.
-        bits: those of the folder; with a uniform quantizer also fewer.
+        bits: those of the folder; of 8 bits with a uniform quantizer also fewer.
 
     Attributes:
         manifest: what the folder says of itself.
@@ -89,11 +90,7 @@ class PackedStore:
             raise self._damaged(f"{prefix}.weight.scale holds NaN or infinite values")
         weight = QuantizedWeight(self._shapes[prefix], made.bits, made.family, scale, planes, lower)
         bias = _floats(file, f"{prefix}.bias") if prefix in self._parts.biased else None
-        if self.bits < made.bits:
-            from laim_ros.quantization.nested import derive
-
-            weight = derive(weight, self.bits)
-        return LinearWeights(weight, bias)
+        return LinearWeights(weight if self.bits == made.bits else derive(weight, self.bits), bias)
 
     @contextmanager
     def _opened(self) -> Iterator[Any]:
@@ -129,16 +126,15 @@ class PackedStore:
 
 
 def _require_bits(made: Manifest, bits: int, name: str) -> None:
-    if bits == made.bits or (1 <= bits < made.bits and made.family == "uniform"):
+    nested = made.bits == 8 and made.family == "uniform"
+    if bits == made.bits or (nested and 1 <= bits < 8):
         return
-    has = f"1 to {made.bits}" if made.family == "uniform" and made.bits > 1 else f"{made.bits}"
-    raise QuantizationError(
-        f"packed model '{name}' has weights of {has} bits, not {bits}; pack '{made.model}' again with "
-        f"`laim quantize --bits {bits}`"
-        if bits <= 8
-        else f"packed model '{name}' has weights of {has} bits, not {bits}; use the model that it was made of: "
-        f"'{made.model}'"
-    )
+    if 1 <= bits <= 8:
+        fix = f"pack '{made.model}' again with `laim quantize --bits {bits}`, or with --bits 8 for all of 1 to 8"
+    else:
+        fix = f"use the model that it was made of, '{made.model}'"
+    has = "1 to 8" if nested else made.bits
+    raise QuantizationError(f"packed model '{name}' has weights of {has} bits, not {bits}; {fix}")
 
 
 def _size(path: Path) -> int:

@@ -1,0 +1,203 @@
+"""`Packing`: a checkpoint's head into a packed folder, one block at a time."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+from laim_ros.models.identity import PACKED_FILE, model_id, packed_head
+from laim_ros.models.source import SINGLE_FILE, ModelSource
+from laim_ros.quantization.errors import QuantizationError
+from laim_ros.quantization.nested import quantize_nested
+from laim_ros.quantization.parts import BLOCK_LINEARS, block_index, block_prefix
+from laim_ros.quantization.pruning import Pruning
+from laim_ros.quantization.pruning.structured import kept_heads, kept_neurons
+from laim_ros.quantization.quantized_weight import BITS
+from laim_ros.quantization.storage.head_file import HeadFile, file_bytes, header_bytes
+from laim_ros.quantization.storage.layout import (
+    FLOAT_DTYPES,
+    Promise,
+    head_layout,
+    linear_shapes,
+    other_keys,
+)
+from laim_ros.quantization.storage.manifest import FORMAT_VERSION, BlockShape, Manifest
+from laim_ros.quantization.stores import CheckpointStore, Observer
+
+_COPIED = ("config.json", "processor_config.json", "preprocessor_config.json")
+
+
+class Packing:
+    """How a checkpoint's head will be packed: everything but the weights themselves.
+
+    Args:
+        source: of the checkpoint.
+        bits: 1–8. 8 bits with the quantizer `uniform` take the nested form, which has every lower bit-width in it.
+        quantizer, granularity: as `quantize` takes them.
+        pruning: done first.
+        observe: is told of every layer.
+
+    Attributes:
+        manifest: the content of `quantization.json`.
+        promise: the size that the bits promise.
+
+    Raises:
+        QuantizationError: choices that do not go together, or a model that is packed already or cannot be quantized.
+        ModelError: files missing.
+    """
+
+    def __init__(
+        self,
+        source: ModelSource,
+        bits: int,
+        quantizer: str,
+        granularity: str = "channel",
+        pruning: Pruning | None = None,
+        observe: Observer | None = None,
+    ) -> None:
+        packed = packed_head(source)
+        if packed is not None:
+            raise QuantizationError(
+                f"model '{source.name}' is packed already; give the model that it was made of: '{packed['model']}'"
+            )
+        if bits not in BITS:
+            raise QuantizationError(f"{bits} bits per weight: a packed head has 1 to 8; floats stay in the checkpoint")
+        nested = bits == 8 and quantizer == "uniform"
+        self._store = CheckpointStore(
+            source,
+            bits,
+            quantizer,
+            granularity,
+            pruning,
+            observe=observe,
+            make=partial(quantize_nested, granularity=granularity) if nested else None,
+        )
+        parts = self._store.parts
+        blocks = self._blocks()
+        self._keys = tuple(other_keys(parts, blocks))
+        self._shapes = linear_shapes(parts, blocks)
+        self._layout = head_layout(parts, blocks, bits, granularity, nested, partial(_stored_dtype, source))
+        self.promise = Promise.of(self._layout, self._shapes, bits, header_bytes(self._layout))
+        self.manifest = Manifest(
+            version=FORMAT_VERSION,
+            model=source.name,
+            model_id=model_id(source),
+            bits=bits,
+            quantizer=quantizer,
+            granularity=granularity,
+            prune=str(self._store.pruning),
+            nested=nested,
+            last="qformer",
+            blocks=blocks,
+            file_bytes=file_bytes(self._layout),
+        )
+
+    @property
+    def layers(self) -> int:
+        """Linear layers to quantize."""
+        return len(self._shapes)
+
+    def write(self, folder: Path, progress: Callable[[int], None] | None = None) -> None:
+        """Writes the packed folder; it appears when it is whole, and not at all if anything goes wrong.
+
+        Args:
+            folder: not there yet, or empty.
+            progress: told how many linear layers have been written.
+
+        Raises:
+            QuantizationError: a folder that is not empty or cannot be written, or weights that cannot be quantized.
+            ModelError: files of the checkpoint that are missing or damaged.
+        """
+        require_empty(folder)
+        try:
+            with _replacing(folder) as place:
+                free = shutil.disk_usage(place).free
+                if free < self.manifest.file_bytes:
+                    raise QuantizationError(
+                        f"{folder} needs {self.manifest.file_bytes / 1e6:,.0f} MB, but only {free / 1e6:,.0f} MB are "
+                        "free there; make room, or choose another place"
+                    )
+                with (place / SINGLE_FILE).open("wb") as file:
+                    self._write_tensors(file, progress or (lambda _: None))
+                    file.flush()
+                    os.fsync(file.fileno())
+                for name in _COPIED:
+                    if (self._store.source.folder / name).is_file():
+                        shutil.copyfile(self._store.source.folder / name, place / name)
+                (place / PACKED_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(self.manifest), indent=2))
+        except OSError as error:
+            raise QuantizationError(
+                f"{folder} cannot be written: {error.strerror or error}; choose another place"
+            ) from error
+
+    def _write_tensors(self, file: BinaryIO, progress: Callable[[int], None]) -> None:
+        head = HeadFile(file, self._layout, self.manifest.digest())
+        done = 0
+        for index in range(self._store.parts.blocks):
+            prefix = block_prefix(index)
+            block = self._store.block(prefix)
+            if block is not None:
+                head.block(prefix, block)
+                done += len(BLOCK_LINEARS)
+                progress(done)
+        for prefix in self._shapes:
+            if block_index(prefix) is None:
+                head.linear(prefix, self._store.linear(prefix))
+                done += 1
+                progress(done)
+        for key in self._keys:
+            if key not in head.written:
+                head.tensor(key, self._store.tensor(key))
+        head.require_all()
+
+    def _blocks(self) -> tuple[BlockShape | None, ...]:
+        parts, pruning = self._store.parts, self._store.pruning
+        shape = BlockShape(
+            heads=kept_heads(parts.heads, pruning.heads),
+            head_width=parts.head_width,
+            neurons=kept_neurons(parts.neurons, pruning.neurons),
+        )
+        return tuple(None if index in self._store.dropped else shape for index in range(parts.blocks))
+
+
+def require_empty(folder: Path) -> None:
+    """Raises QuantizationError unless a packed head may be written there: nothing is ever overwritten."""
+    if folder.is_dir() and not any(folder.iterdir()):
+        return
+    if folder.exists() or folder.is_symlink():
+        raise QuantizationError(f"{folder} exists already and is not empty; remove it, or choose another place")
+
+
+@contextmanager
+def _replacing(folder: Path) -> Iterator[Path]:
+    """A new folder beside this one, which takes its name in the end; gone if anything goes wrong."""
+    folder = folder.absolute()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    place = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        yield place
+        place.chmod(0o777 & ~_umask())
+        place.rename(folder)
+    except BaseException:
+        shutil.rmtree(place, ignore_errors=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _stored_dtype(source: ModelSource, key: str) -> str:
+    """What is not quantized keeps its dtype where a packed head knows it."""
+    info = source.tensors.get(key)
+    return info.dtype if info is not None and info.dtype in FLOAT_DTYPES else "F32"
