@@ -59,15 +59,12 @@ def weight_influences(changes: Sequence[float]) -> list[float]:
 def block_change(block: BlockWeights) -> float:
     """Mean square, summed over the width, of what a block adds to its input, by the model in `structured`.
 
-    Heads and neurons count as independent of one another, and a head as if it attended to one token.
+    Heads, neurons and biases count as independent of one another.
     """
-    head, constants = head_scores(block)
-    neuron, means = neuron_scores(block)
-    projection_bias = 0 if block.projection.bias is None else block.projection.bias.double()
-    fc2_bias = 0 if block.fc2.bias is None else block.fc2.bias.double()
-    attention = (head**2).sum() + ((constants.sum(dim=0) + projection_bias) ** 2).sum()
-    mlp = (neuron**2).sum() + ((block.fc2.weight.double() @ means + fc2_bias) ** 2).sum()
-    return float(attention + mlp)
+    biases = [
+        linear.bias.double().square().sum() for linear in (block.projection, block.fc2) if linear.bias is not None
+    ]
+    return float(head_scores(block).sum() + neuron_scores(block).sum() + sum(biases))
 
 
 def block_influence(before: torch.Tensor, after: torch.Tensor) -> float:
