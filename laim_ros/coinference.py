@@ -17,8 +17,7 @@ from laim_ros.codec import WIRE_VERSION, CodecError, Packet, StreamDescription, 
 from laim_ros.models import Generation, ModelError, SplitModel
 from laim_ros.models.base import split_index
 from laim_ros.plan import Plan
-from laim_ros.quantization.errors import QuantizationError
-from laim_ros.quantization.heads import Heads
+from laim_ros.quantization import Heads, QuantizationError
 
 CAPTION = ""
 """The prompt that asks for a free caption."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 
+import torch
 from torch import nn
 
 from laim_ros.models import SplitModel, load
@@ -11,7 +12,7 @@ from laim_ros.models.identity import packed_head
 from laim_ros.models.loading import find_device
 from laim_ros.models.source import find_source
 from laim_ros.plan import BIT_WIDTHS
-from laim_ros.quantization.engines import Engine, make_engine
+from laim_ros.quantization.engines import Engine, FloatEngine, make_engine
 from laim_ros.quantization.errors import QuantizationError
 from laim_ros.quantization.pruning import Pruning
 from laim_ros.quantization.quantize import QUANTIZER_NAMES
@@ -88,7 +89,10 @@ class Heads:
         last = last or self._last
         if self._plain(weight_bits):
             return load(self._source, last=last, dtype=FLOATS[weight_bits], device=str(self._device))
-        engine = make_engine(self._engine, self._device)
+        if weight_bits == 16:
+            engine: Engine = FloatEngine(self._device, torch.bfloat16)
+        else:
+            engine = make_engine("float" if weight_bits == 32 else self._engine, self._device)
         builder = _Builder(self._store(weight_bits), engine, weight_bits)
         model = load(self._source, last=last, device=str(self._device), builder=builder)
         _give_memory_back()

@@ -6,13 +6,13 @@ import platform
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 from transformers.models.blip_2.configuration_blip_2 import Blip2VisionConfig
 from transformers.models.blip_2.modeling_blip_2 import Blip2EncoderLayer
 
-from laim_ros.quantization.engines import ENGINES, make_engine
+from laim_ros.quantization.engines import ENGINES, activations, make_engine, portable
 from laim_ros.quantization.engines.activations import to_int8_rows, to_uint8
 from laim_ros.quantization.engines.int8_grid import grid_harm, to_int8
 from laim_ros.quantization.engines.layers import FloatLinear, VisionBlock
@@ -100,6 +100,14 @@ def test_the_packed_engine_holds_b_bits_per_weight() -> None:
         assert layer.nbytes == 64 * 1024 * bits / 8 + 2 * 4 * 64  # and a scale and a bias per output
 
 
+def test_without_int8_products_the_packed_engine_computes_in_floats(monkeypatch) -> None:
+    monkeypatch.setattr(portable, "has_int8", lambda _: False)
+    x = torch.randn((1, 9, 64), generator=torch.Generator().manual_seed(1))
+    for bits in range(1, 9):
+        layer = make_engine("torch", CPU).linear(LinearWeights(quantized(bits), None))
+        assert relative_error(layer(x), F.linear(x, quantized(bits).dequantize())) < 0.01
+
+
 @pytest.fixture
 def block() -> Blip2EncoderLayer:
     config = Blip2VisionConfig(hidden_size=64, num_attention_heads=4, intermediate_size=128)
@@ -151,12 +159,16 @@ def test_a_block_of_floats_with_float_attention_is_exactly_transformers_block(bl
         assert torch.allclose(ours(x), block(x), atol=1e-6)
 
 
-@settings(max_examples=60, deadline=None)
+@pytest.mark.parametrize("one_pass", [False, True])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=50),
     st.floats(1e-3, 1e3),
 )
-def test_eight_bit_activations_are_within_half_a_step(values, factor) -> None:
+def test_eight_bit_activations_are_within_half_a_step(monkeypatch, one_pass, values, factor) -> None:
+    if one_pass and not activations._IN_ONE_PASS:
+        pytest.skip("this PyTorch has no quantized tensors of its own")
+    monkeypatch.setattr(activations, "_IN_ONE_PASS", one_pass)
     x = torch.tensor([values], dtype=torch.float32) * factor
     q, scale, zero_point = to_uint8(x)
     assert 0 <= zero_point <= 254
@@ -185,7 +197,7 @@ def test_the_grid_is_exact_or_close_or_refused(bits) -> None:
 
 
 def test_an_engine_that_cannot_run_says_why_and_what_can() -> None:
-    with pytest.raises(QuantizationError, match="none of auto, onednn, torch"):
+    with pytest.raises(QuantizationError, match="none of auto, onednn, torch, float"):
         make_engine("warp", CPU)
     with pytest.raises(QuantizationError, match=r"cannot run here: it runs on the CPU, not on cuda; use engine auto"):
         make_engine("onednn", torch.device("cuda"))

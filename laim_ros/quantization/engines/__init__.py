@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from laim_ros.quantization.engines.choose import ENGINES, make_engine
 from laim_ros.quantization.engines.engine import Engine
+from laim_ros.quantization.engines.floating import FloatEngine
 
-__all__ = ["ENGINES", "Engine", "make_engine"]
+__all__ = ["ENGINES", "Engine", "FloatEngine", "make_engine"]

@@ -7,11 +7,12 @@ from collections.abc import Callable
 import torch
 
 from laim_ros.quantization.engines.engine import Engine
+from laim_ros.quantization.engines.floating import FloatEngine
 from laim_ros.quantization.engines.onednn import OnednnEngine
 from laim_ros.quantization.engines.portable import TorchEngine
 from laim_ros.quantization.errors import QuantizationError
 
-ENGINES = ("auto", "onednn", "torch")
+ENGINES = ("auto", "onednn", "torch", "float")
 
 
 def make_engine(name: str, device: torch.device) -> Engine:
@@ -25,6 +26,7 @@ def make_engine(name: str, device: torch.device) -> Engine:
     makers: dict[str, tuple[Callable[[torch.device], str], Callable[[], Engine]]] = {
         "onednn": (OnednnEngine.missing, OnednnEngine),
         "torch": (TorchEngine.missing, lambda: TorchEngine(device)),
+        "float": (FloatEngine.missing, lambda: FloatEngine(device)),
     }
     if name == "auto":
         name = next(each for each, (missing, _) in makers.items() if not missing(device))

@@ -2,37 +2,36 @@
 
 from __future__ import annotations
 
-import platform
-
 import torch
 
 from laim_ros.quantization.engines.activations import to_uint8
 from laim_ros.quantization.engines.engine import Engine
 from laim_ros.quantization.engines.int8_grid import to_int8
 from laim_ros.quantization.engines.layers import EngineLayer, FloatLinear
+from laim_ros.quantization.engines.processor import fast_float, has_int8, is_x86
 from laim_ros.quantization.weights import LinearWeights
 
 
 class OnednnEngine(Engine):
     """Weights as int8 with a scale per output, packed once into the kernels' own order; activations as uint8.
 
-    Weights that an int8 grid would harm are computed in bfloat16.
+    Weights that an int8 grid would harm are computed in bfloat16, or float32 where the processor has none.
     """
 
     name = "onednn"
     device = torch.device("cpu")
 
     def __init__(self) -> None:
-        self.attention_dtype = torch.bfloat16 if _has("_is_avx512_bf16_supported") else torch.float32
+        self.attention_dtype = fast_float(self.device)
 
     @staticmethod
     def missing(device: torch.device) -> str:
         """Why this engine cannot run here; empty if it can."""
         if device.type != "cpu":
             return f"it runs on the CPU, not on {device.type}"
-        if platform.machine() not in ("x86_64", "AMD64"):
-            return f"it needs an x86-64 processor, this is {platform.machine()}"
-        if not _has("_is_vnni_supported"):
+        if not is_x86():
+            return "its kernels are made for x86-64 processors, and this is another"
+        if not has_int8(device):
             return "this processor has no int8 instructions (AVX512-VNNI)"
         try:
             torch.ops.onednn.qlinear_pointwise  # noqa: B018  an operator exists if its name resolves
@@ -46,7 +45,8 @@ class OnednnEngine(Engine):
             return FloatLinear(weights.weight, weights.bias, activation, dtype)
         gridded = to_int8(weights.weight)
         if gridded is None:
-            return FloatLinear(weights.weight.dequantize().to(torch.bfloat16), weights.bias, activation, dtype)
+            weight = weights.weight.dequantize().to(self.attention_dtype)
+            return FloatLinear(weight, weights.bias, activation, dtype)
         return _Int8Linear(*gridded, weights.bias, activation, dtype)
 
 
@@ -73,7 +73,7 @@ class _Int8Linear(EngineLayer):
         if x.ndim == 3 and len(x) > 1:
             # One activation scale per frame: no frame's features depend on the others of its batch.
             return torch.cat([self(frame[None]) for frame in x])
-        quantized, x_scale, x_zero_point = to_uint8(x.to(torch.float32))
+        quantized, x_scale, x_zero_point = to_uint8(x.to(torch.float32).contiguous())
         return torch.ops.onednn.qlinear_pointwise(
             quantized,
             x_scale,
@@ -89,9 +89,3 @@ class _Int8Linear(EngineLayer):
             [],
             "none",  # GELU as the error function has it, not its tanh approximation
         )
-
-
-def _has(check: str) -> bool:
-    """What PyTorch says of the processor; False where it does not know the question."""
-    function = getattr(torch.cpu, check, None)
-    return function is not None and bool(function())

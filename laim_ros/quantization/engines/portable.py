@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import platform
-
 import torch
 from torch.nn import functional as F
 
@@ -12,6 +10,7 @@ from laim_ros.quantization.engines.activations import to_int8_rows
 from laim_ros.quantization.engines.engine import Engine
 from laim_ros.quantization.engines.int8_grid import to_int8
 from laim_ros.quantization.engines.layers import EngineLayer, FloatLinear
+from laim_ros.quantization.engines.processor import fast_float, has_int8
 from laim_ros.quantization.quantized_weight import QuantizedWeight
 from laim_ros.quantization.weights import LinearWeights
 
@@ -21,7 +20,7 @@ _CUDA_MULTIPLE = 8
 
 
 class TorchEngine(Engine):
-    """The smallest in memory. Products are int8 by int8 where the device has fast ones, else in bfloat16.
+    """The smallest in memory. Products are int8 by int8 where the device has fast ones, else in floating point.
 
     Uniform weights take b bits each. Weights on other levels take a byte, or two where an int8 grid would harm them.
 
@@ -34,9 +33,7 @@ class TorchEngine(Engine):
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self._scratch = _Scratch(device)
-        half = device.type == "cuda" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
-        self.attention_dtype = torch.bfloat16 if half else torch.float32
-        self._int8 = _has_int8(device)
+        self.attention_dtype = fast_float(device)
 
     @staticmethod
     def missing(_: torch.device) -> str:
@@ -50,12 +47,12 @@ class TorchEngine(Engine):
         if isinstance(weight, torch.Tensor):
             return FloatLinear(weight.to(self.device), bias, activation, dtype)
         if weight.quantizer == "uniform" and weight.scale.shape[1] == 1:
-            return _PackedLinear(weight, bias, activation, dtype, self._scratch, self._int8)
+            return _PackedLinear(weight, bias, activation, dtype, self._scratch)
         gridded = to_int8(weight)
         if gridded is None:
-            return FloatLinear(weight.dequantize().to(self.device, torch.bfloat16), bias, activation, dtype)
+            return FloatLinear(weight.dequantize().to(self.device, self.attention_dtype), bias, activation, dtype)
         on_grid = QuantizedWeight.from_codes(gridded[0], gridded[1][:, None], 8, "uniform")
-        return _PackedLinear(on_grid, bias, activation, dtype, self._scratch, self._int8)
+        return _PackedLinear(on_grid, bias, activation, dtype, self._scratch)
 
 
 class _Scratch:
@@ -82,7 +79,6 @@ class _PackedLinear(EngineLayer):
         activation: str,
         dtype: torch.dtype,
         scratch: _Scratch,
-        int8: bool,
     ) -> None:
         super().__init__()
         device = scratch.matrix((0, 0)).device
@@ -92,7 +88,8 @@ class _PackedLinear(EngineLayer):
         places = 8 - weight.bits if weight.bits > 1 else 6
         self._scale = (weight.scale[:, 0].to(device) / (1 << places)).expand(weight.shape[0]).contiguous()
         self._bias = torch.zeros(weight.shape[0], device=device) if bias is None else bias
-        self._scratch, self._int8 = scratch, int8
+        self._scratch = scratch
+        self._int8, self._float = has_int8(device), fast_float(device)
         self.nbytes = sum(plane.nbytes for plane in self._planes) + self._scale.nbytes + self._bias.nbytes
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -103,8 +100,8 @@ class _PackedLinear(EngineLayer):
             quantized, row_scale = to_int8_rows(rows)
             y = torch._int_mm(quantized, weight.t()).to(torch.float32).mul_(row_scale)
         else:
-            # Codes of up to 8 bits are exact in bfloat16.
-            y = F.linear(rows.to(torch.bfloat16), weight.to(torch.bfloat16)).to(torch.float32)
+            # Codes of up to 8 bits are exact in bfloat16, too.
+            y = F.linear(rows.to(self._float), weight.to(self._float)).to(torch.float32)
         # In place: fresh memory for each step costs more than the arithmetic.
         torch.addcmul(self._bias, y, self._scale, out=y)
         if self._activation:
@@ -116,14 +113,6 @@ class _PackedLinear(EngineLayer):
             return self._planes[0].view(torch.int8)
         matrix = planes.unpack(self._planes, self._bits, self._shape[0], self._scratch.matrix(self._shape))
         return matrix.bitwise_or_(64) if self._bits == 1 else matrix
-
-
-def _has_int8(device: torch.device) -> bool:
-    """Whether int8 products are faster than floating point there, not merely possible."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
-    # Elsewhere than on x86 PyTorch multiplies integers one by one.
-    return platform.machine() in ("x86_64", "AMD64") and torch.cpu._is_vnni_supported()
 
 
 def _sizes_fit(x: torch.Tensor, weight: torch.Tensor) -> bool:
