@@ -117,15 +117,41 @@ def _surgery(
     kept = torch.arange(len(inverse) // size, device=weight.device)
     per_round = math.ceil(gone / max(1, rounds))
     while gone > 0:
-        order = torch.argsort(_costs(weight, inverse, size), stable=True)
         count = min(per_round, gone)
-        out, stay = order[:count].sort().values, order[count:].sort().values
+        out = _cheapest(weight, inverse, size, count)
+        stays = torch.ones(len(kept), dtype=torch.bool, device=weight.device)
+        stays[out] = False
+        stay = stays.nonzero()[:, 0]
         out_columns, columns = _columns(out, size), _columns(stay, size)
         moves = torch.linalg.solve(inverse[out_columns][:, out_columns], inverse[out_columns][:, columns])
         weight = weight[:, columns] - weight[:, out_columns] @ moves
         inverse = inverse[columns][:, columns] - inverse[columns][:, out_columns] @ moves
         kept, gone = kept[stay], gone - count
     return kept, weight
+
+
+def _cheapest(weight: torch.Tensor, inverse: torch.Tensor, size: int, count: int) -> torch.Tensor:
+    """The groups to take out next, rising.
+
+    Single columns are taken one after the other out of the cheapest 2 · count, each loss making its like dearer: of two
+    that say the same, both look cheap, but only one is. Only the products among the candidates need to follow.
+    """
+    order = torch.argsort(_costs(weight, inverse, size), stable=True)
+    if count == 1 or size > 1:
+        return order[:count].sort().values
+    pool = order[: 2 * count]
+    among, gram = inverse[pool][:, pool], weight[:, pool].T @ weight[:, pool]
+    gone = torch.zeros(len(pool), dtype=torch.bool, device=weight.device)
+    for _ in range(count):
+        costs = torch.where(gone, torch.inf, gram.diagonal() / among.diagonal())
+        place = int(costs.argmin())
+        gone[place] = True
+        # The others' weights become w_j - w_p m_j; what is gone is never looked at again.
+        moves, row = among[place] / among[place, place], gram[place].clone()
+        gram += torch.outer(moves, moves * row[place] - row)
+        gram -= torch.outer(row, moves)
+        among -= torch.outer(among[place].clone(), moves)
+    return pool[gone].sort().values
 
 
 def _costs(weight: torch.Tensor, inverse: torch.Tensor, size: int) -> torch.Tensor:
