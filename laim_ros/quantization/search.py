@@ -11,7 +11,7 @@ import torch
 Nearest = Callable[[torch.Tensor], torch.Tensor]
 """Magnitudes, float32 (S, n), divided by their scale, to the nearest levels for a scale of one, as a new tensor."""
 
-_COARSE_RATIO, _COARSE_REACH = 1.2, 4
+_COARSE_RATIO = 1.2
 _FINE_REACH = 1.1
 _MAX_STEPS_OUT = 64
 
@@ -47,7 +47,15 @@ class WeightErrors:
         return WeightErrors(self.magnitudes[rows], self.nearest, self.squared)
 
 
-def least_error_scales(errors: Errors, start: torch.Tensor, fallback: torch.Tensor, fine_steps: int) -> torch.Tensor:
+def least_error_scales(
+    errors: Errors,
+    start: torch.Tensor,
+    fallback: torch.Tensor,
+    *,
+    coarse_reach: int,
+    fine_steps: int,
+    coarse_errors: Errors | None = None,
+) -> torch.Tensor:
     """The scale of least error of each row.
 
     The error over the scale is a bowl with ripples: near its bottom, rows of some thousand weights have many local
@@ -57,14 +65,16 @@ def least_error_scales(errors: Errors, start: torch.Tensor, fallback: torch.Tens
 
     Args:
         errors: to make small.
-        start: float32 (S,), > 0; where the coarse grid, of a factor of 2 to either side, is centred.
+        start: float32 (S,), > 0; where the coarse grid is centred.
         fallback: float32 (S,), > 0; a scale that is tried, too, so that the result is never worse.
+        coarse_reach: steps of 20 % on the coarse grid to either side of the start.
         fine_steps: scales on the fine grid.
+        coarse_errors: what the coarse grid looks at, where that is something cheaper.
 
     Returns:
         float32 (S,).
     """
-    centre = _bottom(errors, start)
+    centre = _bottom(coarse_errors or errors, start, coarse_reach)
     best, least = fallback, errors.at(fallback)
     for place in torch.linspace(-1, 1, fine_steps).tolist():
         scale = centre * _FINE_REACH**place
@@ -74,16 +84,16 @@ def least_error_scales(errors: Errors, start: torch.Tensor, fallback: torch.Tens
     return best
 
 
-def _bottom(errors: Errors, start: torch.Tensor) -> torch.Tensor:
+def _bottom(errors: Errors, start: torch.Tensor, reach: int) -> torch.Tensor:
     """About the bottom of the bowl: from the best scale of a coarse grid and its neighbours."""
-    grid = [start * _COARSE_RATIO**step for step in range(-_COARSE_REACH, _COARSE_REACH + 1)]
+    grid = [start * _COARSE_RATIO**step for step in range(-reach, reach + 1)]
     found = torch.stack([errors.at(scale) for scale in grid])
     place = found.argmin(0)
     middle = place.clamp(1, len(grid) - 2)
     below, here, above = (found.gather(0, (middle + side)[None])[0] for side in (-1, 0, 1))
     curvature = below - 2 * here + above
     offset = torch.where(curvature > 0, 0.5 * (below - above) / curvature, 0.0).clamp_(-1, 1)
-    bottom = start * torch.pow(_COARSE_RATIO, middle - _COARSE_REACH + offset)
+    bottom = start * torch.pow(_COARSE_RATIO, middle - reach + offset)
     for rim, ratio in ((0, 1 / _COARSE_RATIO), (len(grid) - 1, _COARSE_RATIO)):
         rows = (place == rim).nonzero()[:, 0]
         if len(rows):
