@@ -16,10 +16,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from laim_ros.parameters import ENGINES, QUANTIZERS, ParameterValue
+from laim_ros.plan import BIT_WIDTHS
+
 PACKAGE = "laim_ros"
-ParameterValue = bool | int | float | str | list[str]
 
 _BOOLEANS = ("true", "false")
+_BIT_WIDTHS = tuple(str(bits) for bits in BIT_WIDTHS)
 _TOPIC = re.compile(r"/?[A-Za-z_]\w*(/[A-Za-z_]\w*)*", re.ASCII)
 _COMPRESSED = "/compressed"
 
@@ -69,6 +72,13 @@ ARGUMENTS: tuple[Argument, ...] = (
     Argument("role", "all", "What runs on this machine.", ("all", "robot", "edge")),
     Argument("namespace", "", "Namespace of the robot. The edge has none: it serves every robot that it finds."),
     Argument("model", "", "Shipped name, local folder or hub id of the model, on both sides.", to_nodes=True),
+    Argument(
+        "edge_model", "", "Model of the edge, where the robot's is a packed head whose own model is not found here."
+    ),
+    Argument("weight_bits", "", "Bits per weight of the robot's head.", _BIT_WIDTHS, to_nodes=True),
+    Argument("quantizer", "", "How the robot's weights become codes of 1 to 8 bits.", QUANTIZERS, to_nodes=True),
+    Argument("prune", "", "What the robot's head does without, such as heads:0.25,neurons:0.25.", to_nodes=True),
+    Argument("engine", "", "What runs the robot's quantized head.", ENGINES, to_nodes=True),
     Argument("device", "", "Where the edge runs the model: cpu, cuda, cuda:N or auto.", to_nodes=True),
     Argument("image", "", "Image topic of the camera, in place of `image`; TOPIC/compressed follows it."),
     Argument("image_transport", "", "Which of the two image topics is read.", ("raw", "compressed"), to_nodes=True),
@@ -127,10 +137,15 @@ class _Template:
     def runs(self, values: Mapping[str, str]) -> bool:
         return values["role"] in ("all", self.side) and (not self.demo_only or values["demo_camera"] == "true")
 
+    def value(self, name: str, values: Mapping[str, str]) -> str:
+        own = values["edge_model"] if (name, self.side) == ("model", "edge") else ""
+        return own or values[name]
+
 
 _COMMON = ("use_sim_time", "autostart")
+_HEAD = ("weight_bits", "quantizer", "prune", "engine")
 _TEMPLATES: tuple[_Template, ...] = (
-    _Template("robot", "robot", ("model", "image_transport", *_COMMON), sees_images=True),
+    _Template("robot", "robot", ("model", *_HEAD, "image_transport", *_COMMON), sees_images=True),
     _Template("edge", "edge", ("model", "device", *_COMMON)),
     _Template("camera", "robot", ("image_transport", *_COMMON), sees_images=True, demo_only=True),
     _Template("annotator", "robot", ("image_transport", *_COMMON), sees_images=True, demo_only=True),
@@ -152,7 +167,9 @@ def nodes_for(arguments: Mapping[str, str]) -> list[NodeSpec]:
             module=f"{PACKAGE}.nodes.{template.name}_node",
             name=template.name,
             namespace=namespace if template.side == "robot" else "/",
-            parameters={name: _typed(name, values[name]) for name in template.parameters if values[name]},
+            parameters={
+                name: _typed(name, value) for name in template.parameters if (value := template.value(name, values))
+            },
             remappings=remappings if template.sees_images else (),
             params_file=values["params_file"],
             log_level=values["log_level"],
@@ -219,13 +236,16 @@ def _refuse_what_is_lost(values: Mapping[str, str]) -> None:
             "argument device is the edge's; with role 'robot' leave it out, and set the robot's parameter device in "
             "a params_file"
         )
+    if values["role"] == "robot" and values["edge_model"]:
+        raise ArgumentError("argument edge_model is the edge's; with role 'robot' leave it out")
     if values["role"] != "edge":
         return
-    for name in ("image", "image_transport"):
+    for name, reason in {
+        **dict.fromkeys(_HEAD, "the edge runs whatever the robot leaves it"),
+        **dict.fromkeys(("image", "image_transport"), "the edge sees no images"),
+    }.items():
         if values[name]:
-            raise ArgumentError(
-                f"argument {name} is the robot's; with role 'edge' leave it out: the edge sees no images"
-            )
+            raise ArgumentError(f"argument {name} is the robot's; with role 'edge' leave it out: {reason}")
     if values["namespace"].strip("/"):
         raise ArgumentError(
             "argument namespace is the robot's; with role 'edge' leave it out: the edge serves every namespace "
@@ -263,7 +283,9 @@ def _image_remappings(image: str) -> tuple[tuple[str, str], ...]:
 def _typed(name: str, value: str) -> ParameterValue:
     """The argument's text as a parameter value."""
     argument = next(argument for argument in ARGUMENTS if argument.name == name)
-    return value == "true" if argument.choices == _BOOLEANS else value
+    if argument.choices == _BOOLEANS:
+        return value == "true"
+    return int(value) if argument.choices == _BIT_WIDTHS else value
 
 
 def _known(arguments: Sequence[Argument]) -> str:

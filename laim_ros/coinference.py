@@ -63,13 +63,13 @@ class RobotHalf:
         self._codec = lru_cache(_STREAMS_CACHED)(codec_for)
 
     @classmethod
-    def open(cls, model: str, robot: str, *, weight_bits: int = 32, **choices: str) -> RobotHalf:
+    def open(cls, model: str, robot: str, *, weight_bits: int | None = None, **choices: str) -> RobotHalf:
         """Loads a model, so that its bit-width can be changed later.
 
         Args:
             model: shipped name, local folder or hub id, or a folder that `laim quantize` wrote.
             robot: name of the robot.
-            weight_bits: of the head: 1–8, 16 or 32.
+            weight_bits: of the head: 1–8, 16 or 32; None for the model as it is, 32 or what a packed folder has.
             choices: as `quantization.Heads` takes them: last, device, quantizer, prune, engine.
 
         Raises:
@@ -77,7 +77,7 @@ class RobotHalf:
             QuantizationError: or not at so many bits, or not with these choices.
         """
         heads = Heads(model, **choices)
-        return cls(heads.load(weight_bits), robot, heads)
+        return cls(heads.load(heads.own_bits if weight_bits is None else weight_bits), robot, heads)
 
     @property
     def weight_bits(self) -> int:

@@ -25,7 +25,7 @@ _YAML_HEAD = """\
 #   ros2 launch laim_ros coinference.launch.py params_file:=PATH
 #
 # /**/robot is the node `robot` in any namespace; /r1/robot would be that of one robot. (live) marks what
-# `ros2 param set` changes from the next frame on; the rest is read when the node is configured.
+# `ros2 param set` changes while the node runs; the rest is read when the node is configured.
 """
 
 

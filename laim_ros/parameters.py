@@ -17,6 +17,10 @@ ParameterValue = bool | int | float | str | list[str]
 DEFAULT_MODEL = "laim-mini-blip2"
 DEFAULT_PICTURE_CODEC = "jpeg90"
 
+QUANTIZERS = ("auto", "uniform", "uniform_l2", "uniform_absmax", "power_of_two", "exponential", "exponential_ml")
+ENGINES = ("auto", "onednn", "torch", "float")
+"""What `laim_ros.quantization` knows by name. Repeated here, because importing it takes PyTorch; a test compares."""
+
 
 class ParameterValueError(ValueError):
     """A value that a parameter does not take; the message names the parameter and what it takes."""
@@ -32,7 +36,7 @@ class Parameter:
         description: one sentence for people.
         minimum, maximum: inclusive bounds of a number; None where there is none.
         choices: the values allowed, or empty for any.
-        live: True where a change acts from the next frame on; False where it is read when the node is configured.
+        live: True where a change acts on a node that runs; False where it is read when the node is configured.
     """
 
     name: str
@@ -102,7 +106,16 @@ _DEVICE = Parameter("device", "auto", "Where the model runs: cpu, cuda, cuda:N, 
 ROBOT: tuple[Parameter, ...] = (
     _MODEL,
     Parameter("last_split", "qformer", "Last stage that is loaded; later split points are refused."),
-    Parameter("weight_bits", 32, "Bits per weight of the head: 32 (float32) or 16 (bfloat16).", choices=(16, 32)),
+    Parameter(
+        "quantizer",
+        "auto",
+        "How weights become codes of 1 to 8 bits; auto is uniform, or what a packed folder was made with.",
+        choices=QUANTIZERS,
+    ),
+    Parameter("prune", "", "What the head does without, such as heads:0.25,neurons:0.25; empty leaves nothing out."),
+    Parameter(
+        "engine", "auto", "What runs a quantized head; auto is the fastest that this machine has.", choices=ENGINES
+    ),
     _DEVICE,
     _THREADS,
     _TRANSPORT,
@@ -111,6 +124,14 @@ ROBOT: tuple[Parameter, ...] = (
     _AUTOSTART,
     Parameter(
         "split_point", "qformer", "Last stage run on the robot: input, vit.K, vision, qformer or output.", live=True
+    ),
+    Parameter(
+        "weight_bits",
+        32,
+        "Bits per weight of the head: 1 to 8, 16 (bfloat16), or 32 (as it is: float32, or what a packed folder has); "
+        "another head is loaded while the old one serves.",
+        choices=BIT_WIDTHS,
+        live=True,
     ),
     Parameter("feature_bits", 8, "Bits per element of the tensor that is sent.", choices=BIT_WIDTHS, live=True),
     Parameter(
@@ -216,6 +237,8 @@ __all__ = [
     "ANNOTATOR",
     "CAMERA",
     "EDGE",
+    "ENGINES",
+    "QUANTIZERS",
     "ROBOT",
     "TABLES",
     "Parameter",

@@ -81,6 +81,8 @@ class Profile:
         first, last: split points between which the stages are loaded.
         split_points: all split points of the model, in order, separated by blanks.
         weight_bytes: memory of the weights.
+        weight_bits: bits per weight of the stages up to `qformer`.
+        engine: what runs them.
     """
 
     model: str = ""
@@ -91,6 +93,8 @@ class Profile:
     device: str = ""
     dtype: str = ""
     weight_bytes: int = 0
+    weight_bits: int = 0
+    engine: str = ""
 
 
 @dataclass(frozen=True, slots=True)

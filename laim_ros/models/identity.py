@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from laim_ros.models.errors import ModelError
-from laim_ros.models.source import ModelSource
+from laim_ros.models.source import ModelSource, find_source
 
 PACKED_FILE = "quantization.json"
 """Marks a folder that holds a packed head (`laim_ros/quantization/storage/`), and says what of."""
@@ -80,6 +80,28 @@ def refuse_packed(source: ModelSource) -> None:
             f"model '{source.name}' is a quantized head that only a robot can run; give the model that it was made of: "
             f"'{packed['model']}'"
         )
+
+
+def find_whole(model: str) -> ModelSource:
+    """The model of that name, or where that is a packed head, the one that it was made of.
+
+    Raises:
+        ModelError: there is none, or what is found under its name is another model by now.
+    """
+    source = find_source(model)
+    packed = packed_head(source)
+    if packed is None:
+        return source
+    try:
+        whole = find_source(packed["model"])
+        if model_id(whole) != packed["model_id"]:
+            raise ModelError(f"'{packed['model']}' is another model by now, or another of this name")
+    except ModelError as error:
+        raise ModelError(
+            f"model '{model}' is a quantized head that only a robot can run, and the model that it was made of is not "
+            f"found here: {error}"
+        ) from None
+    return whole
 
 
 def _remembered(source: ModelSource) -> Path | None:

@@ -61,11 +61,13 @@ class EdgeNode(LaimNode):
 
         from laim_ros.coinference import EdgeHalf
         from laim_ros.models import Generation, load
+        from laim_ros.models.identity import find_whole
 
         values = self.values
         if values["num_threads"]:
             torch.set_num_threads(values["num_threads"])
-        model = load(values["model"], first=values["first_split"], dtype=values["dtype"], device=values["device"])
+        source = find_whole(values["model"])
+        model = load(source, first=values["first_split"], dtype=values["dtype"], device=values["device"])
         half = EdgeHalf(model)
         first = torch.zeros((1, *model.boundary_shape(model.first)), dtype=torch.float32)
         features = model.run(first.byte() if model.first == "input" else first, model.first, "qformer")

@@ -122,6 +122,18 @@ class Ledger:
             questions, self._unanswered_questions = self._unanswered_questions, []
             return questions
 
+    def figures(self) -> dict[str, object]:
+        """Counts since the start, and the newest times."""
+        return {
+            "packets_sent": self.sent,
+            "results": self.answered,
+            "packets_unanswered": self.unanswered,
+            "packets_refused": self.refused,
+            "deadline_misses": self.deadline_misses,
+            "latency_s": self.last_latency_s,
+            "link_s": self.last_link_s,
+        }
+
     def oldest_waits_s(self, now_s: float) -> float:
         """How long the oldest frame under way has waited, refused ones left out; 0 if there is none."""
         with self._lock:

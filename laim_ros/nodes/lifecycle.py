@@ -286,7 +286,7 @@ def _spin(
 
 def _descriptor(parameter: Parameter) -> ParameterDescriptor:
     kind = type(parameter.default)
-    when = "acts from the next frame on" if parameter.live else "read when the node is configured"
+    when = "may be set at any time" if parameter.live else "read when the node is configured"
     descriptor = ParameterDescriptor(
         description=parameter.description,
         additional_constraints="; ".join(filter(None, (parameter.bounds(), when))),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
+from rclpy.publisher import Publisher
 from std_msgs.msg import Float32, Header, String
 
 from laim_ros.nodes import messages, qos
@@ -26,7 +27,15 @@ def profile_of(name: str, model: SplitModel) -> Profile:
         device=str(model.device),
         dtype=str(model.dtype).removeprefix("torch."),
         weight_bytes=model.weight_bytes,
+        weight_bits=model.weight_bits,
+        engine=model.engine,
     )
+
+
+def publish_profile(node: Node, publisher: Publisher, profile: Profile) -> None:
+    """Publishes what a node can do, on the system's or the simulated clock."""
+    header = Header(stamp=node.get_clock().now().to_msg())
+    publisher.publish(messages.profile_message(header, node.get_fully_qualified_name(), profile))
 
 
 class ResultPublisher:

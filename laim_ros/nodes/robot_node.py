@@ -10,24 +10,25 @@ from dataclasses import dataclass, replace
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.parameter import Parameter as RosParameter
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Float32, Header, String
 from std_srvs.srv import Trigger
 
 from laim_ros.nodes import messages, qos
+from laim_ros.nodes.head_switch import HeadSwitch, open_half
 from laim_ros.nodes.images import ImageError, compressed_to_rgb, to_rgb
 from laim_ros.nodes.ledger import Ledger
 from laim_ros.nodes.lifecycle import LaimNode, run
 from laim_ros.nodes.messages import MessageError
-from laim_ros.nodes.publishing import ResultPublisher, profile_of
+from laim_ros.nodes.publishing import ResultPublisher, profile_of, publish_profile
+from laim_ros.nodes.robot_health import Health
 from laim_ros.nodes.robot_settings import Questions, Repeater, RobotSettings, in_words
 from laim_ros.nodes.sending import PacketSender
 from laim_ros.nodes.waiting import ResultWaiters
 from laim_ros.nodes.worker import ThrottledLog, Worker
 from laim_ros.parameters import ROBOT, ParameterValue
 from laim_ros.records import UNKNOWN_SEQUENCE, FrameResult
-
-_SILENCE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,7 @@ class RobotNode(LaimNode):
 
     def __init__(self) -> None:
         self._half = None
+        self._switch: HeadSwitch | None = None
         self._worker: Worker[_Frame] | None = None
         super().__init__("robot", ROBOT)
         self._settings = RobotSettings.read(self.values)
@@ -60,49 +62,30 @@ class RobotNode(LaimNode):
     def _reset(self) -> None:
         self._ledger = Ledger()
         self._repeater: Repeater[_Frame] = Repeater()
-        self._refusal, self._refused_s = "", -math.inf
+        self._health = Health(self._ledger, self._sender, self.resolve_topic_name(self._image_topic))
         self._last_start_s = -math.inf
-        self._last_image_s = -math.inf
-        self._images = self._overtaken = self._bad_images = self._repeated = 0
 
     # Lifecycle.
 
     def configure(self) -> None:
         """Loads the stages up to `last_split` and runs them once."""
-        # Imported here, so that the node is on the graph and can be interrupted while PyTorch loads.
-        import torch
-
-        from laim_ros.coinference import RobotHalf
-        from laim_ros.models import Generation, load
-
-        values = self.values
-        if values["num_threads"]:
-            torch.set_num_threads(values["num_threads"])
-        dtype = {32: "float32", 16: "bfloat16"}[values["weight_bits"]]
-        model = load(values["model"], last=values["last_split"], dtype=dtype, device=values["device"])
-        half = RobotHalf(model, self.get_fully_qualified_name())
-        half.check(self._settings.plan)
-        warm_up, _ = half.features(
-            np.zeros((480, 640, 3), np.uint8), "qformer" if model.last == "output" else model.last
-        )
-        if model.last == "output":
-            half.finish(warm_up, [""], Generation(max_new_tokens=2))
-        self._half = half
-        name = self.get_fully_qualified_name()
-        profile = profile_of(values["model"], model)
-        self._profile.publish(messages.profile_message(self.stamp_now(), name, profile))
-        self.get_logger().info(
-            f"{model.name}: stages up to {model.last}, {model.weight_bytes / 1e6:.1f} MB of weights on {model.device}"
-        )
+        plan = self._settings.plan
+        self._half = open_half(self.values, plan, self.get_fully_qualified_name())
+        self._switch = HeadSwitch(self._half, self._on_switched, self.get_logger().error)
+        self._tell_model(f"stages up to {self._half.model.last}")
+        if self._settings.plan.weight_bits == plan.weight_bits != self._half.weight_bits:
+            # A packed folder has no weights of 32 bits, the default: the parameter shall say what it gave.
+            self.set_parameters([RosParameter("weight_bits", value=self._half.weight_bits)])
+        # Nobody listened to what has been set meanwhile.
+        self._switch.want(self._settings.plan.weight_bits)
 
     def activate(self) -> None:
         """Subscribes to the camera and starts the worker."""
         self._reset()
         self._worker = Worker(self._work, self._on_work_failed, pause_s=self._pause_s)
-        compressed = self.values["image_transport"] == "compressed"
-        topic, kind = ("image/compressed", CompressedImage) if compressed else ("image", Image)
+        topic = self._image_topic
         inputs = [
-            (kind, topic, self._on_image, qos.IMAGE),
+            (Image if topic == "image" else CompressedImage, topic, self._on_image, qos.IMAGE),
             (String, "laim/question", self._on_question, qos.QUESTION),
             (DiagnosticArray, "laim/results", self._on_result, qos.RESULTS),
         ]
@@ -122,8 +105,26 @@ class RobotNode(LaimNode):
         self._waiters.give_up("the robot was deactivated")
 
     def cleanup(self) -> None:
-        """Lets the model go."""
+        """Lets the model go, after the head that is being loaded, if one is."""
+        switch, self._switch = self._switch, None
+        if switch is not None:
+            switch.close()
         self._half = None
+
+    def _on_switched(self, seconds: float) -> None:
+        self._tell_model(f"another head, loaded in {seconds:.1f} s")
+
+    def _tell_model(self, what: str) -> None:
+        model = self._half.model
+        publish_profile(self, self._profile, profile_of(self.values["model"], model))
+        self.get_logger().info(
+            f"{model.name}: {what}; {model.weight_bits} bits per weight, {model.weight_bytes / 1e6:.1f} MB of weights, "
+            f"engine {model.engine} on {model.device}"
+        )
+
+    @property
+    def _image_topic(self) -> str:
+        return "image/compressed" if self.values["image_transport"] == "compressed" else "image"
 
     # Parameters.
 
@@ -134,11 +135,13 @@ class RobotNode(LaimNode):
             half.check(settings.plan)
 
     def parameters_changed(self, values: Mapping[str, ParameterValue]) -> None:
-        """Takes effect from the next frame on."""
+        """Takes effect from the next frame on, or when the head with other weights is loaded."""
         before, self._settings = self._settings, RobotSettings.read(values)
-        worker = self._worker
+        worker, switch = self._worker, self._switch
         if worker is not None:
             worker.wake()
+        if switch is not None:
+            switch.want(self._settings.plan.weight_bits)
         if self._settings.plan != before.plan:
             self.get_logger().info(f"plan: {in_words(self._settings.plan)}")
 
@@ -148,10 +151,10 @@ class RobotNode(LaimNode):
         worker, now_s = self._worker, time.perf_counter()
         if worker is None:
             return
-        self._images += 1
-        self._last_image_s = now_s
+        self._health.images += 1
+        self._health.last_image_s = now_s
         if worker.waiting.put(_Frame(message, now_s)) is not None:
-            self._overtaken += 1
+            self._health.overtaken += 1
 
     def _on_question(self, message: String) -> None:
         refusal = self._questions.ask(message.data, time.perf_counter())
@@ -175,7 +178,7 @@ class RobotNode(LaimNode):
             return
         report = self._ledger.settle(result, messages.stamp_of(message.header), now_s, self._settings.deadline_s)
         if result.error:
-            self._refusal, self._refused_s = result.error, now_s
+            self._health.refused(result.error, now_s)
         if report is None:
             return
         self._links.publish(messages.link_message(message.header, self.get_fully_qualified_name(), report))
@@ -192,7 +195,9 @@ class RobotNode(LaimNode):
         asked_s, timeout_s = time.perf_counter(), self.values["describe_timeout_s"]
         result = await self._waiters.next_result(timeout_s)
         if result is None:
-            response.message = f"no result within {timeout_s:g} s: {self._why_silent(asked_s)}"
+            response.message = (
+                f"no result within {timeout_s:g} s: {self._health.why_silent(asked_s, self._settings.plan)}"
+            )
         else:
             response.success, response.message = not result.error, result.error or result.texts[0]
         return response
@@ -210,12 +215,13 @@ class RobotNode(LaimNode):
         try:
             image = to_rgb(frame.message) if isinstance(frame.message, Image) else compressed_to_rgb(frame.message)
         except ImageError as error:
-            self._bad_images += 1
+            self._health.bad += 1
             self._warn(f"image ignored: {error}")
             self._publish_own(header, FrameResult(error=f"image ignored: {error}", sequence=UNKNOWN_SEQUENCE), frame)
             return
         at_output = settings.plan.split_point == "output"
-        features, _ = self._half.features(image, "qformer" if at_output else settings.plan.split_point)
+        features, ran = self._half.features(image, "qformer" if at_output else settings.plan.split_point)
+        settings = settings.with_weight_bits(ran.weight_bits)
         questions = self._questions.take()
         now_s = time.perf_counter()
         if not questions and self._repeater.same_as_last(features, settings.prompt, settings.min_change, now_s):
@@ -247,7 +253,7 @@ class RobotNode(LaimNode):
         self._publish_own(header, FrameResult(tuple(texts), tuple(prompts), sequence, **plan), frame)
 
     def _repeat(self, frame: _Frame, result: FrameResult) -> None:
-        self._repeated += 1
+        self._health.repeated += 1
         self._publish_own(frame.message.header, result, frame)
 
     def _publish_own(self, header: Header, result: FrameResult, frame: _Frame) -> None:
@@ -256,7 +262,7 @@ class RobotNode(LaimNode):
         result = replace(result, robot_s=latency_s, link_s=0.0, edge_s=0.0, packet_bytes=0)
         self._results.publish(header, result)
         if result.error:
-            self._refusal, self._refused_s = result.error, time.perf_counter()
+            self._health.refused(result.error, time.perf_counter())
             return
         self._ledger.finished_here(latency_s, self._settings.deadline_s)
         self._latency_s.publish(Float32(data=latency_s))
@@ -276,40 +282,17 @@ class RobotNode(LaimNode):
 
     # What goes on, in words and figures.
 
-    def _why_silent(self, since_s: float) -> str:
-        topic = "image/compressed" if self.values["image_transport"] == "compressed" else "image"
-        if self._last_image_s < since_s:
-            return f"no image on {self.resolve_topic_name(topic)} (`ros2 topic hz` it; remap with image:=TOPIC)"
-        if self._refused_s >= since_s:
-            return self._refusal
-        if self._settings.plan.split_point == "output":
-            return "the model is still at work; raise describe_timeout_s"
-        if not self._sender.readers:
-            return f"no edge reads {self._sender.topic}; start edge_node, or look at domain and network"
-        return f"{self._ledger.waiting} packets wait for the edge's answer"
-
     def diagnostics(self) -> tuple[bytes, str, Mapping[str, object]]:
         """Level, plan in words, and the counters."""
-        ledger, plan = self._ledger, self._settings.plan
+        plan = self._settings.with_weight_bits(self._half.weight_bits).plan
         figures = {
-            "images": self._images,
-            "images_overtaken": self._overtaken,
-            "images_bad": self._bad_images,
-            "frames_repeated": self._repeated,
-            "packets_sent": ledger.sent,
-            "results": ledger.answered,
-            "packets_unanswered": ledger.unanswered,
-            "packets_refused": ledger.refused,
-            "deadline_misses": ledger.deadline_misses,
-            "latency_s": ledger.last_latency_s,
-            "link_s": ledger.last_link_s,
-            "weight_bytes": self._half.model.weight_bytes,
+            **self._health.figures(),
+            **self._switch.figures(),
+            **{name: self.values[name] for name in ("quantizer", "prune") if self.values[name] not in ("auto", "")},
         }
-        now_s = time.perf_counter()
-        since_s = now_s - _SILENCE_S
-        overdue = plan.split_point != "output" and ledger.oldest_waits_s(now_s) > _SILENCE_S
-        if self._last_image_s < since_s or self._refused_s >= since_s or overdue:
-            return DiagnosticStatus.WARN, self._why_silent(since_s), figures
+        complaint = self._health.complaint(time.perf_counter(), plan) or self._switch.trouble
+        if complaint:
+            return DiagnosticStatus.WARN, complaint, figures
         return DiagnosticStatus.OK, in_words(plan), figures
 
 

@@ -16,7 +16,7 @@ from std_msgs.msg import Header, String
 from laim_ros.codec import CodecError, StreamDescription, json_stream_id, unpack
 from laim_ros.nodes import messages, qos
 from laim_ros.nodes.messages import MessageError
-from laim_ros.nodes.publishing import ResultPublisher
+from laim_ros.nodes.publishing import ResultPublisher, publish_profile
 from laim_ros.nodes.worker import ThrottledLog
 from laim_ros.records import UNKNOWN_SEQUENCE, Profile
 
@@ -72,9 +72,7 @@ class RobotPort:
         self._silent_since_s: float | None = None
         self.results = ResultPublisher(node, f"{namespace}/")
         self._profile = node.create_publisher(DiagnosticArray, f"{namespace}/laim/edge_profile", qos.LATCHED)
-        name = node.get_fully_qualified_name()
-        stamp = Header(stamp=node.get_clock().now().to_msg())
-        self._profile.publish(messages.profile_message(stamp, name, profile))
+        publish_profile(node, self._profile, profile)
         self._subscriptions = [
             self._subscribe(String, "laim/stream", self._on_stream, qos.STREAM),
             self._subscribe(DiagnosticArray, "laim/link", self._on_link, qos.RESULTS),

@@ -63,14 +63,18 @@ class RobotSettings:
             min_change=values["min_change"],
         )
 
+    def with_weight_bits(self, weight_bits: int) -> RobotSettings:
+        """The same for a frame that went through a head of so many bits per weight, whatever is wanted."""
+        return replace(self, plan=replace(self.plan, weight_bits=weight_bits))
+
 
 def in_words(plan: Plan) -> str:
-    """The plan for people, such as `qformer at 4 bits (plain)`."""
+    """The plan for people, such as `qformer at 4 bits (plain), weights at 8 bits`."""
     if plan.split_point == "input":
         return f"pictures as {plan.codec}"
     if plan.split_point == "output":
-        return "everything on the robot"
-    return f"{plan.split_point} at {plan.feature_bits} bits ({plan.codec})"
+        return f"everything on the robot, weights at {plan.weight_bits} bits"
+    return f"{plan.split_point} at {plan.feature_bits} bits ({plan.codec}), weights at {plan.weight_bits} bits"
 
 
 class Questions:

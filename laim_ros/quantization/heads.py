@@ -16,6 +16,7 @@ from laim_ros.quantization.engines import Engine, FloatEngine, make_engine
 from laim_ros.quantization.errors import QuantizationError
 from laim_ros.quantization.pruning import Pruning
 from laim_ros.quantization.quantize import QUANTIZER_NAMES
+from laim_ros.quantization.storage.manifest import read_manifest
 from laim_ros.quantization.stores import WeightStore, open_store
 
 FLOATS = {32: "float32", 16: "bfloat16"}
@@ -62,6 +63,15 @@ class Heads:
         if quantizer not in QUANTIZER_CHOICES:
             raise QuantizationError(f"quantizer '{quantizer}' is none of {', '.join(QUANTIZER_CHOICES)}")
         make_engine(engine, self._device)
+
+    @property
+    def own_bits(self) -> int:
+        """Bits per weight of the model as it is: 32, or those of a packed folder.
+
+        Raises:
+            ModelError, QuantizationError: a packed folder that does not say so.
+        """
+        return 32 if packed_head(self._source) is None else read_manifest(self._source).bits
 
     def check(self, weight_bits: int) -> None:
         """Whether the head can be had at so many bits, without loading it.

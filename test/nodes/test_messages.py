@@ -36,7 +36,9 @@ RESULT = FrameResult(
     tail_s=0.125,
 )
 LINK = LinkReport(3, 4096, 0.5, 0.25, 0.125, 0.875, 1.5e6, 0.002, 30, 29, 2)
-PROFILE = Profile("laim-mini-blip2", "0123abcd", "input", "qformer", "input vit.1 output", "cuda:0", "bfloat16", 2**40)
+PROFILE = Profile(
+    "laim-mini-blip2", "0123abcd", "input", "qformer", "input vit.1 output", "cuda:0", "bfloat16", 2**40, 4, "onednn"
+)
 
 
 def over_the_wire(message: DiagnosticArray) -> DiagnosticArray:

@@ -79,6 +79,23 @@ def test_parameters_go_to_the_nodes_that_have_them() -> None:
     }
 
 
+def test_choices_of_the_head_go_to_the_robot_alone() -> None:
+    specs = started(weight_bits="4", quantizer="exponential", prune="heads:0.25", engine="torch", demo_camera="true")
+    head = {"weight_bits": 4, "quantizer": "exponential", "prune": "heads:0.25", "engine": "torch"}
+    assert {name: dict(spec.parameters) for name, spec in specs.items()} == {
+        "robot": head,
+        "edge": {},
+        "camera": {},
+        "annotator": {},
+    }
+
+
+def test_the_edge_may_have_a_model_of_its_own() -> None:
+    specs = started(model="packed", edge_model="whole")
+    assert (specs["robot"].parameters["model"], specs["edge"].parameters["model"]) == ("packed", "whole")
+    assert started(edge_model="whole")["robot"].parameters == {}
+
+
 def test_every_parameter_that_is_passed_on_exists() -> None:
     given = {argument.name: (argument.choices or ("x",))[0] for argument in ARGUMENTS if argument.to_nodes}
     for spec in nodes_for({**given, "demo_camera": "true"}):
@@ -107,6 +124,11 @@ def test_a_model_whose_name_looks_like_something_else_stays_text() -> None:
         ({"image": "/camera/0"}, "image: '/camera/0' is not a ROS name"),
         ({"image": "/camera/"}, "image: '/camera/' is not a ROS name"),
         ({"params_file": "no/such.yaml"}, r"params_file: there is no file .*no/such\.yaml"),
+        ({"weight_bits": "9"}, "weight_bits takes one of 1, 2, 3, 4, 5, 6, 7, 8, 16, 32, not '9'"),
+        ({"engine": "warp"}, "engine takes one of auto, onednn, torch, float, not 'warp'"),
+        ({"role": "edge", "weight_bits": "4"}, "weight_bits is the robot's.*leave it out"),
+        ({"role": "edge", "prune": "heads:0.5"}, "prune is the robot's.*leave it out"),
+        ({"role": "robot", "edge_model": "m"}, "edge_model is the edge's.*leave it out"),
         ({"role": "edge", "namespace": "r1"}, "namespace is the robot's.*leave it out"),
         ({"role": "edge", "demo_camera": "true"}, "demo_camera starts the robot's camera"),
     ],

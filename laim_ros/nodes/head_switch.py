@@ -1,0 +1,168 @@
+"""The robot's half as its parameters ask for it, and its head replaced while it serves; no ROS in here."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from laim_ros.parameters import ParameterValue
+from laim_ros.plan import Plan
+
+if TYPE_CHECKING:  # PyTorch takes seconds to import, and nodes are on the graph before
+    from laim_ros.coinference import RobotHalf
+
+_NICENESS = 5
+"""How far loading stands back behind frames: a third of their share of a core, so that it ends where they take all."""
+
+_AS_IT_IS = 32
+"""The default of `weight_bits`: with a packed folder, the bits that it was packed with."""
+
+_FIRST_PICTURE = (480, 640, 3)
+
+
+def open_half(values: Mapping[str, ParameterValue], plan: Plan, robot: str) -> RobotHalf:
+    """Loads the stages up to `last_split` and runs them once.
+
+    Args:
+        values: the robot's parameters.
+        plan: the one in force.
+        robot: full name of the node.
+
+    Raises:
+        ValueError: the model cannot be loaded so, or cannot carry out the plan; the message says what would do.
+    """
+    import torch
+
+    from laim_ros.coinference import RobotHalf
+    from laim_ros.models import Generation
+
+    if values["num_threads"]:
+        torch.set_num_threads(values["num_threads"])
+    half = RobotHalf.open(
+        values["model"],
+        robot,
+        weight_bits=None if plan.weight_bits == _AS_IT_IS else plan.weight_bits,
+        last=values["last_split"],
+        device=values["device"],
+        quantizer=values["quantizer"],
+        prune=values["prune"],
+        engine=values["engine"],
+    )
+    half.check(replace(plan, weight_bits=half.weight_bits))
+    at_output = half.model.last == "output"
+    warm_up, _ = half.features(np.zeros(_FIRST_PICTURE, np.uint8), "qformer" if at_output else half.model.last)
+    if at_output:
+        half.finish(warm_up, [""], Generation(max_new_tokens=2))
+    return half
+
+
+class HeadSwitch:
+    """Brings a half to the bit-width that is wanted, in a thread of its own, while the old head serves. Thread-safe.
+
+    What is wanted while a head is being loaded is loaded after it; of several wishes only the newest. A wish that
+    failed is not tried again until there is another.
+
+    Args:
+        half: whose head is replaced.
+        switched: told how many seconds it took, in the thread, after the new head has begun to serve.
+        failed: told why a wish could not be fulfilled, in the thread.
+    """
+
+    def __init__(self, half: RobotHalf, switched: Callable[[float], object], failed: Callable[[str], object]) -> None:
+        self._half, self._switched, self._failed = half, switched, failed
+        self._changed = threading.Condition()
+        self._wanted = half.weight_bits
+        self._trouble = ""
+        self._closed = False
+        self._thread: threading.Thread | None = None
+
+    @property
+    def trouble(self) -> str:
+        """Why the bit-width in force is not the one that is wanted; empty if it is, or soon will be."""
+        with self._changed:
+            return self._trouble
+
+    def want(self, weight_bits: int) -> None:
+        """Asks for a bit-width; returns at once."""
+        with self._changed:
+            if weight_bits == self._wanted or self._closed:
+                return
+            self._wanted, self._trouble = weight_bits, ""
+            if self._thread is None:
+                # Not before it is needed: most robots never change their bit-width.
+                self._thread = threading.Thread(target=self._loop, name="laim-head-switch", daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Ends the thread: nothing is loaded any more, and what is being loaded is waited for."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        if self._thread is not None:
+            self._thread.join()
+
+    def figures(self) -> dict[str, object]:
+        """What is in force, and what is wanted where that is something else."""
+        model = self._half.model
+        with self._changed:
+            wanted = {"weight_bits_wanted": self._wanted} if self._wanted != model.weight_bits else {}
+        return {
+            "weight_bits": model.weight_bits,
+            **wanted,
+            "engine": model.engine,
+            "head_bytes": model.head_bytes,
+            "weight_bytes": model.weight_bytes,
+        }
+
+    def _loop(self) -> None:
+        _stand_back()
+        while (weight_bits := self._next()) is not None:
+            began_s = time.perf_counter()
+            try:
+                self._half.set_weight_bits(weight_bits)
+            except Exception as error:  # also memory that does not suffice: the old head serves on
+                self._tell(weight_bits, error)
+            else:
+                self._switched(time.perf_counter() - began_s)
+
+    def _next(self) -> int | None:
+        """The bit-width to load, once there is one; None when closed."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._closed or (self._wanted != self._half.weight_bits and not self._trouble)
+            )
+            return None if self._closed else self._wanted
+
+    def _tell(self, weight_bits: int, error: Exception) -> None:
+        reason = f"{error}" if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        reason = f"weight_bits stays {self._half.weight_bits}, {weight_bits} could not be loaded: {reason}"
+        with self._changed:
+            if self._wanted == weight_bits:
+                self._trouble = reason
+        self._failed(reason)
+
+
+def _stand_back() -> None:
+    """Makes the calling thread take one core at most, and let the others of this process go first."""
+    import torch
+
+    threads = torch.get_num_threads()
+    if threads > 1:
+        torch.set_num_threads(1)
+        # Threads that run already keep their number, but those that begin later take the one that was set last.
+        setting_back = threading.Thread(target=torch.set_num_threads, args=(threads,))
+        setting_back.start()
+        setting_back.join()
+    if sys.platform == "linux":  # elsewhere a priority belongs to the whole process
+        thread = threading.get_native_id()
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + _NICENESS)

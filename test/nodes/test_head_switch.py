@@ -1,0 +1,223 @@
+"""`HeadSwitch`: which wishes are loaded, that frames are served and spared meanwhile, and how it ends. No ROS."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ros_harness import wait_for
+
+from laim_ros.coinference import RobotHalf
+from laim_ros.models.random_checkpoint import make_random_blip2
+from laim_ros.nodes.head_switch import HeadSwitch, open_half
+from laim_ros.parameters import TABLES
+from laim_ros.plan import Plan
+from laim_ros.quantization import Heads, QuantizationError
+
+IMAGE = np.full((30, 40, 3), 90, np.uint8)
+DEFAULTS = {entry.name: entry.default for entry in TABLES["robot"]}
+
+
+class HeldHeads(Heads):
+    """Heads that load only while the gate is open, and remember what was asked of them in which thread."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__(model, device="cpu")
+        self.gate = threading.Event()
+        self.gate.set()
+        self.asked: list[int] = []
+        self.threads: list[int] = []
+        self.niceness: list[int] = []
+
+    def load(self, weight_bits: int, *, last: str | None = None):
+        self.asked.append(weight_bits)
+        self.threads.append(torch.get_num_threads())
+        self.niceness.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+        assert self.gate.wait(100)
+        return super().load(weight_bits, last=last)
+
+
+class Bench:
+    """A half whose heads can be held back, and its switch."""
+
+    def __init__(self, model: str) -> None:
+        self.heads = HeldHeads(model)
+        self.half = RobotHalf(self.heads.load(32), "/robot", self.heads)
+        self.heads.asked.clear()
+        self.switched: list[float] = []
+        self.failed: list[str] = []
+        self.switch = HeadSwitch(self.half, self.switched.append, self.failed.append)
+
+    def ran(self) -> int:
+        """Bits that a frame went through."""
+        return self.half.features(IMAGE, "qformer")[1].weight_bits
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> str:
+    return str(make_random_blip2(tmp_path_factory.mktemp("switch") / "model"))
+
+
+@pytest.fixture
+def bench(model):
+    made = Bench(model)
+    yield made
+    made.heads.gate.set()
+    made.switch.close()
+
+
+def test_the_newest_wish_is_loaded_after_the_one_in_hand_and_others_are_skipped(bench):
+    bench.heads.gate.clear()
+    bench.switch.want(4)
+    wait_for(lambda: bench.heads.asked)
+    for bits in (8, 16, 2):
+        bench.switch.want(bits)
+    assert bench.ran() == 32
+    assert bench.switch.figures()["weight_bits"] == 32
+    assert bench.switch.figures()["weight_bits_wanted"] == 2
+    bench.heads.gate.set()
+    wait_for(lambda: len(bench.switched) == 2)
+    assert bench.heads.asked == [4, 2]
+    assert bench.ran() == 2
+    assert "weight_bits_wanted" not in bench.switch.figures()
+    assert (bench.failed, bench.switch.trouble) == ([], "")
+
+
+def test_a_wish_taken_back_while_it_is_loaded_ends_where_it_began(bench):
+    bench.heads.gate.clear()
+    bench.switch.want(4)
+    wait_for(lambda: bench.heads.asked)
+    bench.switch.want(32)
+    bench.heads.gate.set()
+    wait_for(lambda: len(bench.switched) == 2)
+    assert bench.ran() == 32
+
+
+def test_the_bits_in_force_are_not_loaded_again(bench):
+    bench.switch.want(32)
+    bench.switch.close()
+    assert bench.heads.asked == []
+
+
+def test_frames_go_through_the_old_head_while_another_is_loaded(bench):
+    bench.heads.gate.clear()
+    bench.switch.want(8)
+    wait_for(lambda: bench.heads.asked)
+    assert {bench.ran() for _ in range(20)} == {32}
+    bench.heads.gate.set()
+    wait_for(lambda: bench.ran() == 8)
+    wait_for(lambda: bench.switched)
+    assert bench.switched[0] > 0
+
+
+def test_a_wish_that_fails_is_told_and_the_next_one_is_tried(model, tmp_path):
+    folder = Path(shutil.copytree(model, tmp_path / "model"))
+    weights = (folder / "model.safetensors").read_bytes()
+    bench = Bench(str(folder))
+    (folder / "model.safetensors").write_bytes(weights[:-4000])
+    bench.switch.want(4)
+    wait_for(lambda: bench.failed)
+    assert "weight_bits stays 32, 4 could not be loaded" in bench.failed[0]
+    assert "model.safetensors" in bench.failed[0]
+    assert bench.switch.trouble == bench.failed[0]
+    assert bench.switch.figures()["weight_bits_wanted"] == 4
+    assert bench.ran() == 32
+    bench.switch.want(4)
+    (folder / "model.safetensors").write_bytes(weights)
+    bench.switch.want(8)
+    wait_for(lambda: bench.switched)
+    assert bench.heads.asked == [4, 8]
+    assert (bench.ran(), bench.switch.trouble, len(bench.failed)) == (8, "", 1)
+    bench.switch.close()
+
+
+def test_memory_that_does_not_suffice_costs_the_wish_alone(bench):
+    class Full(Heads):
+        def load(self, weight_bits: int, *, last: str | None = None):
+            raise MemoryError("no more")
+
+    bench.half._heads.__class__ = Full
+    bench.switch.want(4)
+    wait_for(lambda: bench.failed)
+    assert "MemoryError: no more" in bench.switch.trouble
+    assert bench.ran() == 32
+    bench.switch.want(32)
+    assert bench.switch.trouble == ""
+
+
+def test_closing_waits_for_what_is_being_loaded_and_loads_nothing_more(bench):
+    bench.heads.gate.clear()
+    bench.switch.want(4)
+    wait_for(lambda: bench.heads.asked)
+    bench.switch.want(8)
+    closing = threading.Thread(target=bench.switch.close)
+    closing.start()
+    assert bench.ran() == 32
+    bench.heads.gate.set()
+    closing.join(100)
+    assert not closing.is_alive()
+    assert bench.heads.asked == [4]
+    bench.switch.want(2)
+    assert not [thread for thread in threading.enumerate() if thread.name == "laim-head-switch"]
+    bench.switch.close()
+    assert bench.heads.asked == [4]
+
+
+def test_loading_takes_one_core_and_leaves_the_others_theirs(bench):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+        bench.heads.threads.clear()
+        bench.heads.niceness.clear()
+        bench.heads.gate.clear()
+        bench.switch.want(4)
+        wait_for(lambda: bench.heads.threads)
+        newcomers: list[int] = []
+        newcomer = threading.Thread(target=lambda: newcomers.append(torch.get_num_threads()))
+        newcomer.start()
+        newcomer.join()
+        assert bench.heads.threads == [1]
+        assert (torch.get_num_threads(), newcomers) == (2, [2])
+        if sys.platform == "linux":
+            assert bench.heads.niceness[0] > own or own == 19
+            assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == own
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_half_opens_as_the_parameters_say(model):
+    values = {**DEFAULTS, "model": model, "device": "cpu", "engine": "torch", "prune": "heads:0.5"}
+    half = open_half(values, Plan(weight_bits=4), "/robot")
+    assert (half.weight_bits, half.model.engine, half.model.last) == (4, "torch", "qformer")
+    unpruned = open_half({**values, "prune": ""}, Plan(weight_bits=4), "/robot")
+    assert half.model.head_bytes < unpruned.model.head_bytes
+    whole = open_half({**values, "last_split": "output", "prune": ""}, Plan("output", 32), "/robot")
+    assert (whole.weight_bits, whole.model.engine, whole.model.last) == (32, "transformers", "output")
+
+
+@pytest.mark.parametrize(
+    ("changed", "bits", "reason"),
+    [
+        ({"prune": "heads:2"}, 8, "prune"),
+        ({"prune": "magnitude:0.5", "quantizer": "exponential"}, 4, "exponential"),
+        ({"last_split": "vit.9"}, 4, "vit.9"),
+    ],
+)
+def test_what_cannot_be_opened_says_why(model, changed, bits, reason):
+    with pytest.raises((QuantizationError, ValueError), match=reason):
+        open_half({**DEFAULTS, "model": model, "device": "cpu", **changed}, Plan(weight_bits=bits), "/robot")
+
+
+def test_the_table_names_what_quantization_knows():
+    from laim_ros.parameters import ENGINES, QUANTIZERS
+    from laim_ros.quantization import ENGINES as known_engines
+    from laim_ros.quantization import QUANTIZER_CHOICES
+
+    assert (QUANTIZER_CHOICES, known_engines) == (QUANTIZERS, ENGINES)
