@@ -17,7 +17,8 @@ def test_help_and_version_import_nothing_heavy() -> None:
     script = (
         "import contextlib, sys\n"
         "from laim_ros.cli import main\n"
-        "for words in (['--help'], ['--version'], ['demo', '--help'], ['up', '--show-args'], ['params']):\n"
+        "for words in (['--help'], ['--version'], ['demo', '--help'], ['quantize', '--help'], ['up', '--show-args'],\n"
+        "              ['params']):\n"
         "    with contextlib.suppress(SystemExit):\n"
         "        main(words)\n"
         f"print('HEAVY', [name for name in {HEAVY} if name in sys.modules])\n"
@@ -31,7 +32,7 @@ def test_help_lists_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--help"])
     assert ended.value.code == 0
     shown = capsys.readouterr().out
-    assert all(f"\n    {verb} " in shown for verb in ("demo", "up", "caption", "models", "params"))
+    assert all(f"\n    {verb} " in shown for verb in ("demo", "up", "caption", "models", "quantize", "params"))
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

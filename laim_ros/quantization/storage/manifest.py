@@ -11,10 +11,9 @@ from laim_ros.models.identity import ID_DIGITS, packed_head
 from laim_ros.models.source import ModelSource
 from laim_ros.quantization.errors import QuantizationError
 from laim_ros.quantization.granularity import Granularity
-from laim_ros.quantization.levels import QUANTIZERS
 from laim_ros.quantization.parts import HeadParts
 from laim_ros.quantization.pruning import Pruning
-from laim_ros.quantization.quantize import QUANTIZER_NAMES
+from laim_ros.quantization.quantize import QUANTIZER_NAMES, family_of
 
 FORMAT_VERSION = 1
 """A change of what a packed folder holds raises it."""
@@ -67,7 +66,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def family(self) -> str:
         """The quantizer as `QuantizedWeight` names it: however its scale was found."""
-        return next(family for family in QUANTIZERS if self.quantizer.startswith(family))
+        return family_of(self.quantizer)
 
     def digest(self) -> str:
         """Hex SHA-256, also in the header of `model.safetensors`: tells whether the two files belong together."""

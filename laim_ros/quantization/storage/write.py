@@ -14,7 +14,7 @@ from typing import BinaryIO
 import msgspec
 
 from laim_ros.models.identity import PACKED_FILE, model_id, packed_head
-from laim_ros.models.source import SINGLE_FILE, ModelSource
+from laim_ros.models.source import SINGLE_FILE, ModelSource, shipped_models
 from laim_ros.quantization.errors import QuantizationError
 from laim_ros.quantization.nested import quantize_nested
 from laim_ros.quantization.parts import BLOCK_LINEARS, block_index, block_prefix
@@ -88,7 +88,7 @@ class Packing:
         self.promise = Promise.of(self._layout, self._shapes, bits, header_bytes(self._layout))
         self.manifest = Manifest(
             version=FORMAT_VERSION,
-            model=source.name,
+            model=_lasting_name(source),
             model_id=model_id(source),
             bits=bits,
             quantizer=quantizer,
@@ -195,6 +195,13 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def _lasting_name(source: ModelSource) -> str:
+    """The model's name, from wherever it is read: the whole path of a folder, other names as they are."""
+    folder = Path(source.name).expanduser()
+    local = source.hub is None and source.name not in shipped_models() and folder.is_dir()
+    return str(folder.resolve()) if local else source.name
 
 
 def _stored_dtype(source: ModelSource, key: str) -> str:

@@ -1,0 +1,112 @@
+"""`laim quantize`: what it prints, what it writes, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import cv2
+import pytest
+
+from laim_ros.cli import main
+from laim_ros.models.random_checkpoint import make_random_blip2
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_random_blip2(tmp_path_factory.mktemp("checkpoint") / "random")
+
+
+def test_it_says_what_it_promises_and_what_it_wrote(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "head"
+    assert main(["quantize", str(model), "--bits", "3", "--quantizer", "exponential", "--out", str(out)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r".*random: [\d.]+ M weights in 28 linear layers at 3 bits, exponential per channel", lines[0])
+    promised = re.fullmatch(
+        r"promised ([\d.]+) MB: weights [\d.]+, scales [\d.]+, unquantized [\d.]+, names [\d.]+", lines[1]
+    )
+    written = re.match(r"written  ([\d.]+) MB \(\+?-?\d\.\d\d %\), \d+\.\d\d bits per weight in all, to ", lines[2])
+    assert float(written[1]) == pytest.approx((out / "model.safetensors").stat().st_size / 1e6, abs=1e-3)
+    assert float(written[1]) == pytest.approx(float(promised[1]), rel=0.03)
+    assert re.fullmatch(r"relative error of the weights 1\d\.\d\d %", lines[3])
+    assert {path.name for path in out.iterdir()} == {
+        "config.json",
+        "model.safetensors",
+        "processor_config.json",
+        "quantization.json",
+    }
+
+
+def test_eight_bits_by_default_with_all_fewer_ones(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["quantize", str(model), "--out", str(tmp_path / "head")]) == 0
+    assert "scales with those of 1 to 7 bits" in capsys.readouterr().out
+
+
+def test_the_report_is_a_picture(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib")
+    report = tmp_path / "new" / "report.png"
+    words = ["--bits", "4", "--quantizer", "exponential", "--out", str(tmp_path / "head"), "--report", str(report)]
+    assert main(["quantize", str(model), *words]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"report in {report}"
+    picture = cv2.imread(str(report))
+    assert picture.shape[1] > 1000
+    assert picture.std() > 20
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "told"),
+    [
+        (["--bits", "9"], 2, "--bits"),
+        (["--bits", "0"], 2, "--bits"),
+        (["--quantizer", "cubic"], 1, "quantizer 'cubic' must be one of uniform"),
+        (["--granularity", "row"], 1, "granularity 'row'"),
+        (["--granularity", "group:7"], 1, "groups of 7 do not divide"),
+        (["--prune", "half"], 1, "prune 'half'"),
+        (["--prune", "magnitude:0.5", "--quantizer", "exponential"], 1, "no level at zero"),
+        (["--report", "report.jpg"], 2, "give a name that ends in .png"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_and_leaves_nothing(
+    words: list[str], status: int, told: str, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["quantize", str(model), "--out", str(tmp_path / "head"), *words]) == status
+    shown = capsys.readouterr().err
+    assert shown.startswith("laim quantize: ")
+    assert told in shown
+    assert shown.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_that_is_not_there_and_a_folder_that_is(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["quantize", "no/such/folder/here", "--out", str(tmp_path / "head")]) == 1
+    assert "no/such/folder/here" in capsys.readouterr().err
+    taken = shutil.copytree(model, tmp_path / "taken")
+    assert main(["quantize", str(model), "--out", str(taken)]) == 1
+    assert "exists already and is not empty" in capsys.readouterr().err
+    assert main(["quantize", str(model)]) == 2
+    assert "--out" in capsys.readouterr().err
+
+
+def test_a_folder_is_remembered_by_its_whole_path(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(model.parent)
+    assert main(["quantize", "random", "--bits", "2", "--out", str(tmp_path / "head")]) == 0
+    assert json.loads((tmp_path / "head" / "quantization.json").read_text())["model"] == str(model)
+
+
+def test_a_packed_head_is_no_model_to_caption_with(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    head = tmp_path / "head"
+    assert main(["quantize", str(model), "--bits", "2", "--out", str(head)]) == 0
+    for words in (["caption", "picture.png", "--model", str(head)], ["models", str(head)], ["quantize", str(head)]):
+        again = ["--out", str(tmp_path / "again")] if words[0] == "quantize" else []
+        assert main([*words, *again]) == 1
+        assert f"the model that it was made of: '{model}'" in capsys.readouterr().err
