@@ -36,9 +36,9 @@ def quantize(
 ) -> QuantizedWeight:
     """Quantizes a weight; every weight gets the level nearest to it.
 
-    Besides the weight there is memory for its codes twice (once packed), and some MiB: about half of its float32. Rows
-    are the weights that share a scale. An all-zero row becomes scale 0, which stands for exact zeros. A row of one
-    magnitude is exact with uniform and power-of-two levels, and within float32's rounding with exponential ones.
+    Rows are the weights that share a scale. An all-zero row becomes scale 0, which stands for exact zeros. A row of one
+    magnitude is exact with uniform and power-of-two levels, and within float32's rounding with exponential ones. Large
+    weights take less memory on the way than their float32 does.
 
     Args:
         weight: (N, K), floating point of any width.

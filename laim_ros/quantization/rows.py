@@ -57,7 +57,7 @@ def chunks(rows: torch.Tensor) -> Iterator[Chunk]:
     """
     for part in _parts(*rows.shape):
         if rows.shape[1] <= _SAMPLE:
-            magnitudes = rows[part].to(torch.float32).abs()
+            magnitudes = rows[part].to(torch.float32).abs().contiguous()
             mean, smallest, largest = magnitudes.mean(1), magnitudes.amin(1), magnitudes.amax(1)
         else:
             row = rows[part.start]
