@@ -11,7 +11,8 @@ with A then downdated by A_:g (A_gg)⁻¹ A_g: [optimal brain surgeon, Hassibi &
 Kurtić et al. 2023, arXiv 2302.04089]. The cheapest groups go first. λ keeps the weights near the old ones where few
 tokens say little. Means go into the bias, exactly.
 
-On laim-mini-blip2 half of the neurons cost less than a third of the distortion that they cost without pictures.
+On laim-mini-blip2 this makes neurons much cheaper: half of them cost less than half of the distortion that they cost
+without pictures. It does less for heads, of which there are few and which other heads cannot well stand in for.
 """
 
 from __future__ import annotations
@@ -40,11 +41,11 @@ def prune_block_with(block: BlockWeights, pruning: Pruning, tokens: torch.Tensor
         block: of floats; left as it is.
         pruning: `blocks` is not looked at.
         tokens: float32 (B, T, width): what the block will be given, which is what the pruned blocks before it make of
-            the pictures. 16 pictures are enough.
+            the pictures. 16 pictures do for neurons; choosing heads takes 64.
 
     Returns:
-        A block with the same input and output width. Of a ViT-g block the work is about 10 s on two threads and
-        1.5 GB for a while, by the inverse of a matrix of 6144 × 6144.
+        A block with the same input and output width. The neurons of a ViT-g block take about half a minute of one core
+        and 2.2 GB for a while, for the inverse of a matrix of 6144 × 6144.
 
     Raises:
         QuantizationError: NaN or infinite weights or tokens.
@@ -113,7 +114,7 @@ def _surgery(
     # Features that never vary can be taken out at no cost; any ridge says so.
     covariance = covariance.clone()
     covariance.diagonal().add_(ridge if ridge > 0 else 1.0)
-    inverse = torch.linalg.inv(covariance)
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(covariance))
     kept = torch.arange(len(inverse) // size, device=weight.device)
     per_round = math.ceil(gone / max(1, rounds))
     while gone > 0:
