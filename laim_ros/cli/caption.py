@@ -6,16 +6,19 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from laim_ros.cli.errors import CommandError, UsageError
-from laim_ros.cli.plans import add_plan_arguments, plan_of
+from laim_ros.cli.plans import add_head_arguments, add_plan_arguments, plan_of
 from laim_ros.cli.values import integer
 from laim_ros.parameters import DEFAULT_MODEL, ROBOT
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from laim_ros.coinference import EdgeHalf, RobotHalf
 
 NAME = "caption"
 HELP = "caption picture files, or answer questions about them"
@@ -36,6 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--model", default=DEFAULT_MODEL, help=f"shipped name, local folder or hub id (default: {DEFAULT_MODEL})")
     add("--question", action="append", default=[], metavar="TEXT", help="also answer this; may be repeated")
     add_plan_arguments(parser, "default: qformer")
+    add_head_arguments(parser)
+    add("--edge-model", metavar="MODEL", help="the edge's model, where a packed head's own is not found here")
     add("--device", default="cpu", help="cpu, cuda, cuda:N or auto (default: cpu)")
     add("--num-beams", type=integer(1, 16), default=1, help="beams of the caption search (default: 1)")
     add("--max-new-tokens", type=integer(1, 512), default=30, help="longest text, in tokens (default: 30)")
@@ -47,15 +52,15 @@ def run(options: argparse.Namespace) -> int:
     if plan.split_point == "output":
         raise UsageError("--split-point output sends nothing; choose an earlier one, such as qformer")
     from laim_ros.codec import CodecError
-    from laim_ros.coinference import EdgeHalf, RobotHalf
-    from laim_ros.models import Generation, ModelError, load
+    from laim_ros.models import Generation, ModelError
+    from laim_ros.quantization import QuantizationError
 
     try:
-        model = load(options.model, device=options.device)
-        robot, edge = RobotHalf(model, "laim"), EdgeHalf(model)
+        robot, edge = _halves(options, plan.split_point)
         prompts = ("", *(_TEMPLATE.replace("{question}", question) for question in options.question))
-        stream = robot.describe(plan, prompts)
-    except (ModelError, CodecError) as error:
+        stream = robot.describe(replace(plan, weight_bits=robot.weight_bits), prompts)
+        edge.check(stream)
+    except (ModelError, QuantizationError, CodecError) as error:
         raise CommandError(f"{error}") from None
     generation = Generation(options.num_beams, options.max_new_tokens)
     failed = 0
@@ -79,6 +84,35 @@ def run(options: argparse.Namespace) -> int:
         for question, answer in zip(options.question, texts[1:], strict=True):
             print(f"  {question} {answer}")
     return 1 if failed else 0
+
+
+def _halves(options: argparse.Namespace, split_point: str) -> tuple[RobotHalf, EdgeHalf]:
+    """Each half with its own stages alone, as on two machines.
+
+    Raises:
+        ModelError: no such model or split point, or none for the edge.
+        QuantizationError: the head cannot be had so.
+    """
+    from laim_ros.coinference import EdgeHalf, RobotHalf
+    from laim_ros.models import ModelError, load
+    from laim_ros.models.identity import find_whole
+
+    robot = RobotHalf.open(
+        options.model,
+        "laim",
+        weight_bits=options.weight_bits,
+        last=split_point,
+        device=options.device,
+        quantizer=options.quantizer,
+        prune=options.prune,
+        engine=options.engine,
+    )
+    try:
+        whole = find_whole(options.edge_model or options.model)
+    except ModelError as error:
+        hint = "" if options.edge_model else "; name it with --edge-model"
+        raise ModelError(f"{error}{hint}") from None
+    return robot, EdgeHalf(load(whole, first=split_point, device=options.device))
 
 
 def _finish(edge: object, stream: object, packet: bytes, generation: object) -> Sequence[str]:

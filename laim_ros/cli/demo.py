@@ -93,11 +93,10 @@ def settings_from(options: argparse.Namespace) -> DemoSettings:
     from laim_ros.demo.settings import TOUR, DemoSettings, PlanStep
 
     plan_of(options, "qformer")
-    if options.split_point is None and (options.feature_bits != 8 or options.codec != "auto"):
-        raise UsageError("--feature-bits and --codec belong to one plan; name it with --split-point")
-    steps = (
-        TOUR if options.split_point is None else (PlanStep(options.split_point, options.feature_bits, options.codec),)
-    )
+    own = PlanStep(options.split_point or "", options.feature_bits, options.codec, options.weight_bits)
+    if options.split_point is None and own != PlanStep(""):
+        raise UsageError("--weight-bits, --feature-bits and --codec belong to one plan; name it with --split-point")
+    steps = TOUR if options.split_point is None else (own,)
     return DemoSettings(
         seconds=options.seconds,
         rate_hz=options.rate_hz,

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import argparse
 import math
+from typing import TYPE_CHECKING
 
 from laim_ros.cli.errors import CommandError
+
+if TYPE_CHECKING:
+    from laim_ros.models import SplitModel
 
 NAME = "models"
 HELP = "list the models that ship, their split points and what each sends"
 DESCRIPTION = """\
-Lists models with their split points: the shape of the tensor that a robot sends there, and its bytes at 8 bits per
-element before compression.
+Lists models, or folders that `laim quantize` wrote, with the memory of the robot's half and the split points: the shape
+of the tensor that a robot sends there, and its bytes at 8 bits per element before compression.
 """
+
+_MB = 1e6
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,17 +28,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Runs the verb; returns the exit status."""
-    from laim_ros.models import ModelError, load, shipped_models
+    from laim_ros.models import ModelError, shipped_models
+    from laim_ros.quantization import QuantizationError
 
     names = options.models or shipped_models()
     if not names:
         raise CommandError("no model ships with this installation; install the package again")
     for name in names:
         try:
-            model = load(name)
-        except ModelError as error:
+            model = _described(name)
+        except (ModelError, QuantizationError) as error:
             raise CommandError(f"{error}") from None
-        print(f"{name}: {model.weight_bytes / 1e6:.1f} MB of weights, model id {model.model_id}")
         print(f"  {'split point':<12} {'tensor':<16} bytes at 8 bits")
         for point in model.split_points:
             if point == "output":
@@ -43,3 +49,34 @@ def run(options: argparse.Namespace) -> int:
             note = " (as pixels; jpeg90 takes far less)" if point == "input" else ""
             print(f"  {point:<12} {' x '.join(map(str, shape)):<16} {size:,}{note}")
     return 0
+
+
+def _described(name: str) -> SplitModel:
+    """Loads a model or a packed head, and says what it is.
+
+    Raises:
+        ModelError, QuantizationError: there is none, or it cannot be loaded.
+    """
+    from laim_ros.models import load
+    from laim_ros.models.identity import packed_head
+    from laim_ros.models.source import find_source
+    from laim_ros.quantization import Heads
+    from laim_ros.quantization.storage.manifest import read_manifest
+
+    source = find_source(name)
+    if packed_head(source) is None:
+        model = load(source)
+        print(f"{name}: {model.weight_bytes / _MB:.1f} MB of weights, model id {model.model_id}")
+        print(f"  the robot's half up to qformer takes {model.head_bytes / _MB:.1f} MB of them")
+        return model
+    made, heads = read_manifest(source), Heads(name, device="cpu")
+    model = heads.load(heads.own_bits)
+    lower = " and every lower width" if made.family == "uniform" and made.bits > 1 else ""
+    pruned = f", pruned by {made.prune}" if made.prune else ""
+    print(f"{name}: a robot's half made of '{made.model}', model id {model.model_id}")
+    print(f"  {made.bits} bits per weight{lower}, {made.quantizer} per {made.granularity}{pruned}")
+    print(
+        f"  {made.file_bytes / _MB:.1f} MB of file, {model.head_bytes / _MB:.1f} MB of weights in memory with engine "
+        f"{model.engine}"
+    )
+    return model

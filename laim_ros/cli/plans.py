@@ -1,20 +1,26 @@
-"""The plan on a command line: options shared by the verbs that run a model."""
+"""The plan and the head on a command line: options shared by the verbs that run a model."""
 
 from __future__ import annotations
 
 import argparse
 
 from laim_ros.cli.errors import UsageError
-from laim_ros.parameters import plan_from
+from laim_ros.parameters import ENGINES, QUANTIZERS, ROBOT, plan_from
 from laim_ros.plan import BIT_WIDTHS, Plan, PlanError
 
 SPLIT_POINTS = "input, vit.K (after K blocks), vision, qformer or output"
 
 
 def add_plan_arguments(parser: argparse.ArgumentParser, when_no_split_point: str) -> None:
-    """Adds --split-point, --feature-bits and --codec; the first is None where it is not given."""
+    """Adds --split-point, --weight-bits, --feature-bits and --codec; the first two are None unless they are given."""
     parser.add_argument(
         "--split-point", metavar="STAGE", help=f"last stage run on the robot: {SPLIT_POINTS} ({when_no_split_point})"
+    )
+    parser.add_argument(
+        "--weight-bits",
+        type=int,
+        metavar="BITS",
+        help=f"bits per weight of the robot's half: {', '.join(map(str, BIT_WIDTHS))} (default: as the model is)",
     )
     parser.add_argument(
         "--feature-bits",
@@ -30,15 +36,30 @@ def add_plan_arguments(parser: argparse.ArgumentParser, when_no_split_point: str
     )
 
 
+def add_head_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds --quantizer, --prune and --engine."""
+    add = parser.add_argument
+    for name, choices in (("quantizer", QUANTIZERS), ("engine", ENGINES)):
+        about = next(entry.description for entry in ROBOT if entry.name == name)
+        add(
+            f"--{name}",
+            choices=choices,
+            default="auto",
+            metavar="NAME",
+            help=f"{about[0].lower()}{about[1:-1]}: {', '.join(choices)} (default: auto)",
+        )
+    add("--prune", default="", metavar="WHAT", help="what the head does without, such as heads:0.25,neurons:0.25")
+
+
 def plan_of(options: argparse.Namespace, default_split_point: str) -> Plan:
-    """The plan that these options ask for.
+    """The plan that these options ask for; without --weight-bits, a packed head has its own in place of the plan's.
 
     Raises:
         UsageError: they do not fit each other.
     """
     values = {
         "split_point": options.split_point or default_split_point,
-        "weight_bits": 32,
+        "weight_bits": Plan().weight_bits if options.weight_bits is None else options.weight_bits,
         "feature_bits": options.feature_bits,
         "codec": options.codec,
     }

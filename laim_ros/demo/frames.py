@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -32,7 +32,7 @@ class Frame:
         reason: why it is not; empty where it is.
         error: why there is no caption.
         answers: (prompt, text) of the questions that rode along.
-        split_point, feature_bits, codec: the plan of this frame.
+        split_point, weight_bits, feature_bits, codec: the plan of this frame, as it was carried out.
         packet_bytes: sent over the link.
         robot_s, link_s, edge_s, latency_s: seconds; NaN where not known.
         picture: uint8 (H, W, 3) RGB as the camera published it, perhaps shrunk; None if it was not seen.
@@ -47,6 +47,7 @@ class Frame:
     error: str = ""
     answers: tuple[tuple[str, str], ...] = ()
     split_point: str = ""
+    weight_bits: int = 0
     feature_bits: int = 0
     codec: str = ""
     packet_bytes: int = 0
@@ -57,9 +58,29 @@ class Frame:
     picture: np.ndarray | None = None
 
     @property
-    def plan(self) -> tuple[str, str]:
-        """Split point, and bits or picture codec, in words."""
-        return self.split_point, plan_detail(self.split_point, self.feature_bits, self.codec)
+    def plan(self) -> FramePlan:
+        """The plan in words."""
+        return plan_in_force(self.split_point, self.weight_bits, self.feature_bits, self.codec)
+
+
+class FramePlan(NamedTuple):
+    """A plan in words.
+
+    Attributes:
+        split_point: last stage run on the robot.
+        sent_as: the picture codec, the bits per element, or a dash where nothing is sent.
+        weights: bits per weight of the robot's half, or a dash where it runs nothing.
+    """
+
+    split_point: str
+    sent_as: str
+    weights: str
+
+
+def plan_in_force(split_point: str, weight_bits: int, feature_bits: int, codec: str) -> FramePlan:
+    """These figures as words."""
+    weights = "–" if split_point == "input" or not weight_bits else str(weight_bits)
+    return FramePlan(split_point, plan_detail(split_point, feature_bits, codec), weights)
 
 
 def plan_detail(split_point: str, feature_bits: int, codec: str) -> str:
@@ -145,6 +166,7 @@ def _frame(stamp_ns: int, parts: _Parts) -> Frame:
         error=result.error,
         answers=tuple(zip(result.prompts[1:], result.texts[1:], strict=False)),
         split_point=result.split_point,
+        weight_bits=result.weight_bits,
         feature_bits=result.feature_bits,
         codec=result.codec,
         packet_bytes=result.packet_bytes,

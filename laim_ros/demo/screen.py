@@ -23,7 +23,7 @@ from laim_ros.demo.summary import Summary, by_plan, summarise
 _REFRESH_S = 0.15
 _WIDE = 156  # columns from which two captions fit beside each other
 _WITH_TIME = 96
-_OTHER_LINES = 15  # of the live picture: headings, plans, question
+_OTHER_LINES = 17  # of the live picture: headings, plans, question
 _LEAST_ROWS, _MOST_ROWS = 3, 14
 _TICK, _CROSS = Text("✓", "bold green"), Text("✗", "bold red")
 
@@ -69,18 +69,22 @@ class PlainScreen:
 
     def begin(self, seconds: float) -> None:
         self._print(f"captions flow; showing them for {seconds:g} s")
-        self._print(f"{'time':>6}   {'caption':<52} {'split':<8} {'bits':<6} {'bytes':>7}  robot   link   edge [ms]")
+        self._print(
+            f"{'time':>6}   {'caption':<52} {'split':<8} {'bits':<6} {'weights':<7} {'bytes':>7}"
+            "  robot   link   edge [ms]"
+        )
 
     def plan(self, words: str) -> None:
         self._print(f"--- plan: {words} ---")
 
     def show(self, frame: Frame, elapsed_s: float) -> None:
-        split_point, detail = frame.plan
+        split_point, detail, weights = frame.plan
         given = _shortened(frame.error or frame.caption or "(no words)", 52)
         times = " ".join(f"{milliseconds(value):>6}" for value in (frame.robot_s, frame.link_s, frame.edge_s))
         mark = "✓" if frame.right else "✗"
         self._print(
-            f"{elapsed_s:5.1f}s {mark} {given:<52} {split_point:<8} {detail:<6} {frame.packet_bytes:>7} {times}"
+            f"{elapsed_s:5.1f}s {mark} {given:<52} {split_point:<8} {detail:<6} {weights:<7} "
+            f"{frame.packet_bytes:>7} {times}"
         )
         if not frame.right and frame.true_caption:
             self._print(f"         true: {frame.true_caption}")
@@ -204,7 +208,7 @@ def frame_table(wide: bool, width: int) -> Table:
 
 def frame_row(frame: Frame, elapsed_s: float, wide: bool, width: int) -> list[RenderableType]:
     """Cells of one frame."""
-    split_point, detail = frame.plan
+    split_point, detail, _ = frame.plan
     given = Text(frame.error or frame.caption or "(no words)", "green" if frame.right else "red")
     truth = Text(frame.true_caption, "" if wide else "dim")
     bits = detail if wide else Text(f"{detail} bits" if detail.isdigit() else detail, "dim")
@@ -223,7 +227,7 @@ def plan_table(frames: Sequence[Frame], total: bool = False) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1), header_style="bold", show_footer=total)
     groups = [(plan_words(*plan), _figures(summarise(group))) for plan, group in by_plan(frames).items()]
     whole = _figures(summarise(frames))
-    table.add_column("plan (times in ms)", "all plans", no_wrap=True, footer_style="bold")
+    table.add_column("plan (times in ms)", "all plans", footer_style="bold")  # wraps where there is no room
     headings = ("frames", "true", "bytes", "p50", "p95", "robot", "link", "edge")
     for heading, figure in zip(headings, whole, strict=True):
         table.add_column(heading, figure, justify="right", no_wrap=True, footer_style="bold")
@@ -232,11 +236,12 @@ def plan_table(frames: Sequence[Frame], total: bool = False) -> Table:
     return table
 
 
-def plan_words(split_point: str, detail: str) -> str:
-    """A plan in words, such as `qformer, 8 bits`."""
+def plan_words(split_point: str, detail: str, weights: str = "") -> str:
+    """A plan in words, such as `qformer, 8 bits, weights 4 bits`; weights of 32 bits go without saying."""
+    quantized = f", weights {weights} bits" if weights.isdigit() and weights != "32" else ""
     if split_point == "output":
-        return "all on the robot"
-    return f"{split_point}, {detail} bits" if detail.isdigit() else f"{split_point}, {detail}"
+        return f"all on the robot{quantized}"
+    return (f"{split_point}, {detail} bits" if detail.isdigit() else f"{split_point}, {detail}") + quantized
 
 
 def answer_line(answered: Answered) -> Text:

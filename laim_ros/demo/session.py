@@ -272,7 +272,8 @@ class Session:
 def step_words(step: PlanStep) -> str:
     """A plan in words."""
     codec = DEFAULT_PICTURE_CODEC if step.codec == "auto" else step.codec
-    return plan_words(step.split_point, plan_detail(step.split_point, step.feature_bits, codec))
+    detail = plan_detail(step.split_point, step.feature_bits, codec)
+    return plan_words(step.split_point, detail, str(step.weight_bits or ""))
 
 
 def isolate() -> None:

@@ -107,8 +107,9 @@ def _tile(frame: Frame) -> np.ndarray:
 
 
 def _figures(frame: Frame) -> str:
-    split_point, detail = frame.plan
+    split_point, detail, weights = frame.plan
     bits = f"{detail} bits" if detail.isdigit() else detail
+    bits += f" · weights {weights} bits" if weights.isdigit() else ""
     latency = f" · {1e3 * frame.latency_s:.0f} ms" if math.isfinite(frame.latency_s) else ""
     return f"{split_point} · {bits} · {frame.packet_bytes:,} bytes{latency}"
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 import laim_ros
-from laim_ros.demo.frames import Frame
+from laim_ros.demo.frames import Frame, FramePlan
 from laim_ros.demo.questions import Answered
 
 
@@ -58,9 +58,9 @@ def summarise(frames: Sequence[Frame]) -> Summary:
     )
 
 
-def by_plan(frames: Sequence[Frame]) -> dict[tuple[str, str], list[Frame]]:
+def by_plan(frames: Sequence[Frame]) -> dict[FramePlan, list[Frame]]:
     """The frames of each plan, in the order in which the plans came up."""
-    groups: dict[tuple[str, str], list[Frame]] = {}
+    groups: dict[FramePlan, list[Frame]] = {}
     for frame in frames:
         groups.setdefault(frame.plan, []).append(frame)
     return groups
@@ -72,10 +72,7 @@ def report(frames: Sequence[Frame], answered: Sequence[Answered], further: dict[
     Args:
         further: more entries, such as what the demo was asked to do.
     """
-    plans = [
-        {"split_point": split_point, "sent_as": detail, **asdict(summarise(group))}
-        for (split_point, detail), group in by_plan(frames).items()
-    ]
+    plans = [{**plan._asdict(), **asdict(summarise(group))} for plan, group in by_plan(frames).items()]
     questions = {
         "asked": len(answered),
         "true_share": float(np.mean([each.right for each in answered])) if answered else math.nan,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import cv2
 import pytest
 
 from laim_ros.cli import main
+from laim_ros.parameters import DEFAULT_MODEL
 from laim_ros.scenes import render, sample_scene
 
 
@@ -50,11 +52,61 @@ def test_fewer_bits_are_fewer_bytes(model: str, picture: Path, capsys: pytest.Ca
 
 
 @pytest.mark.parametrize(
+    "words",
+    [
+        ["--weight-bits", "4"],
+        ["--weight-bits", "16", "--split-point", "vit.1"],
+        ["--weight-bits", "3", "--quantizer", "exponential", "--engine", "torch", "--prune", "heads:0.5"],
+        ["--weight-bits", "8", "--split-point", "input"],
+    ],
+)
+def test_the_head_may_have_other_weights(
+    words: list[str], model: str, picture: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["caption", str(picture), "--model", model, "--max-new-tokens", "2", *words]) == 0
+    assert "bytes, robot" in capsys.readouterr().out
+
+
+def test_a_packed_head_needs_the_model_that_it_was_made_of(
+    model: str, picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(model, source)
+    head = str(tmp_path / "head")
+    assert main(["quantize", str(source), "--bits", "4", "--quantizer", "exponential", "--out", head]) == 0
+    words = ["caption", str(picture), "--model", head, "--max-new-tokens", "2"]
+    capsys.readouterr()
+    assert main(words) == 0
+    shown = capsys.readouterr().out
+    assert main([*words, "--weight-bits", "4", "--edge-model", model]) == 0
+    assert _without_times(capsys.readouterr().out) == _without_times(shown)
+    assert main([*words, "--weight-bits", "8"]) == 1
+    assert "weights of 4 bits, not 8" in capsys.readouterr().err
+    source.rename(tmp_path / "elsewhere")
+    assert main(words) == 1
+    error = capsys.readouterr().err
+    assert "quantized head" in error
+    assert str(source) in error
+    assert "--edge-model" in error
+    assert error.count("\n") == 1
+    assert main([*words, "--edge-model", str(tmp_path / "elsewhere")]) == 0
+    assert main([*words, "--edge-model", DEFAULT_MODEL]) == 1
+    assert "give both the same model" in capsys.readouterr().err
+
+
+def _without_times(shown: str) -> str:
+    return shown.partition(" bytes, robot")[0]
+
+
+@pytest.mark.parametrize(
     ("words", "status", "told"),
     [
         (["--split-point", "output"], 2, "--split-point output sends nothing"),
         (["--split-point", "input", "--codec", "plain"], 2, "codec 'plain'"),
         (["--split-point", "vit.99"], 1, "vit.99"),
+        (["--weight-bits", "9"], 2, "weight_bits 9"),
+        (["--weight-bits", "4", "--prune", "limbs:1"], 1, "limbs"),
+        (["--engine", "warp"], 2, "--engine"),
         (["--model", "no/such/folder/here"], 1, "no/such/folder/here"),
     ],
 )

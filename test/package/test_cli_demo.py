@@ -25,6 +25,13 @@ def test_defaults_go_through_the_tour_for_half_a_minute() -> None:
 def test_a_split_point_replaces_the_tour() -> None:
     assert settings("--split-point", "vision", "--feature-bits", "3").steps == (PlanStep("vision", 3),)
     assert settings("--split-point", "input", "--codec", "jpeg40").steps == (PlanStep("input", codec="jpeg40"),)
+    assert settings("--split-point", "qformer", "--weight-bits", "4").steps == (PlanStep("qformer", weight_bits=4),)
+
+
+def test_weights_stay_as_they_are_unless_a_step_asks_for_others() -> None:
+    assert [step.parameters.get("weight_bits") for step in TOUR] == [None, None, None, 4, None]
+    # No frame goes through the head of another step's bits: after it there are pictures, which need none.
+    assert TOUR[-1].split_point == "input"
 
 
 def test_places_follow_the_out_folder_unless_named() -> None:
@@ -36,7 +43,7 @@ def test_places_follow_the_out_folder_unless_named() -> None:
 
 def test_plans_share_the_time_and_a_short_demo_has_fewer() -> None:
     half_a_minute = settings("--seconds", "30")
-    assert [half_a_minute.step_at(at_s) for at_s in (0, 7.4, 7.6, 15.1, 22.6, 30, 99)] == [0, 0, 1, 2, 3, 3, 3]
+    assert [half_a_minute.step_at(at_s) for at_s in (0, 5.9, 6.1, 12.1, 18.1, 24.1, 99)] == [0, 0, 1, 2, 3, 4, 4]
     assert [settings("--seconds", "6").step_at(at_s) for at_s in (0, 2.9, 3.1, 6)] == [0, 0, 1, 1]
     assert settings("--seconds", "1").step_at(1) == 0
 
@@ -63,6 +70,8 @@ def test_a_robot_that_does_everything_loads_everything() -> None:
         (["--split-point", "qformer", "--feature-bits", "9"], "feature_bits 9"),
         (["--split-point", "qformer", "--codec", "jpeg90"], "codec 'jpeg90'"),
         (["--feature-bits", "4"], "--split-point"),
+        (["--weight-bits", "4"], "--split-point"),
+        (["--split-point", "qformer", "--weight-bits", "0"], "weight_bits 0"),
         (["--rate-hz", "0"], "--rate-hz"),
     ],
 )

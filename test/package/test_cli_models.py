@@ -18,12 +18,32 @@ def test_split_points_come_with_shapes_and_bytes(tmp_path: Path, capsys: pytest.
     shown = capsys.readouterr().out
     model = load(folder)
     assert model.model_id in shown
+    assert f"up to qformer takes {model.head_bytes / 1e6:.1f} MB" in shown
     for point in model.split_points[:-1]:
         shape = model.boundary_shape(point)
         (line,) = [line for line in shown.splitlines() if line.startswith(f"  {point} ")]
         assert " x ".join(map(str, shape)) in line
     queries, width = model.boundary_shape("qformer")
     assert f"{queries * width:,}" in shown
+
+
+def test_a_packed_head_says_what_it_is_made_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from laim_ros.models import load
+    from laim_ros.models.random_checkpoint import make_random_blip2
+
+    folder, head = str(make_random_blip2(tmp_path / "random")), str(tmp_path / "head")
+    assert (
+        main(["quantize", folder, "--bits", "4", "--quantizer", "exponential", "--prune", "heads:0.5", "--out", head])
+        == 0
+    )
+    capsys.readouterr()
+    assert main(["models", head]) == 0
+    shown = capsys.readouterr().out
+    model = load(folder)
+    for expected in (folder, model.model_id, "4 bits per weight, exponential per channel", "heads:0.5", "MB of file"):
+        assert expected in shown
+    for point in model.split_points:
+        assert f"\n  {point} " in shown
 
 
 def test_a_model_that_is_not_there_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -32,7 +32,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def test_demo_shows_captions_and_writes_figures_and_a_contact_sheet(model: str, tmp_path: Path) -> None:
     # Long enough for several frames of each plan on a machine that is busy with other things.
-    tour = ("--seconds", "20", "--start-limit", "270")
+    tour = ("--seconds", "25", "--start-limit", "270")
     with laim("demo", *tour, "--model", model, "--json", "figures/demo.json", folder=tmp_path) as run:
         status = run.end()
         assert status == 0, run.output + run.errors
@@ -57,8 +57,14 @@ def test_demo_shows_captions_and_writes_figures_and_a_contact_sheet(model: str, 
         assert math.isclose(parts, frame["latency_s"], rel_tol=1e-3)
     right = sum(frame["right"] for frame in figures["each_frame"])
     assert math.isclose(figures["true_share"], right / figures["frames"])
-    plans = [(plan["split_point"], plan["sent_as"]) for plan in figures["plans"]]
-    assert plans == [("qformer", "8"), ("qformer", "2"), ("vit.2", "8"), ("input", "jpeg90")]
+    plans = [(plan["split_point"], plan["sent_as"], plan["weights"]) for plan in figures["plans"]]
+    assert plans == [
+        ("qformer", "8", "32"),
+        ("qformer", "2", "32"),
+        ("vit.2", "8", "32"),
+        ("qformer", "8", "4"),
+        ("input", "jpeg90", "–"),
+    ]
     assert figures["plans"][1]["bytes_per_frame"] < figures["plans"][0]["bytes_per_frame"]
     assert sum(plan["frames"] for plan in figures["plans"]) == figures["frames"]
 

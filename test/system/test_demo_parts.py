@@ -23,7 +23,9 @@ from laim_ros.scenes import captions, questions, sample_scene
 SCENE = sample_scene(5, "held_out")
 TRUE = captions(SCENE)[0]
 REFERENCE = Reference(TRUE, SCENE.to_json())
-RESULT = FrameResult(texts=(TRUE,), split_point="qformer", feature_bits=8, codec="plain", packet_bytes=900, link_s=9.0)
+RESULT = FrameResult(
+    texts=(TRUE,), split_point="qformer", weight_bits=4, feature_bits=8, codec="plain", packet_bytes=900, link_s=9.0
+)
 LINK = LinkReport(packet_bytes=900, robot_s=0.01, link_s=0.02, edge_s=0.03, latency_s=0.06)
 
 
@@ -53,6 +55,7 @@ def a_frame(**changes: object) -> Frame:
         right=True,
         reason="",
         split_point="qformer",
+        weight_bits=32,
         feature_bits=8,
         codec="plain",
         packet_bytes=900,
@@ -85,7 +88,7 @@ def test_a_frame_is_there_once_all_that_matters_is(matcher: Matcher) -> None:
     (frame,) = matcher.take()
     assert (frame.stamp_ns, frame.caption, frame.true_caption, frame.right) == (7, TRUE, TRUE, True)
     assert (frame.robot_s, frame.link_s, frame.edge_s, frame.latency_s) == (0.01, 0.02, 0.03, 0.06)
-    assert frame.plan == ("qformer", "8")
+    assert frame.plan == ("qformer", "8", "4")
     assert frame.picture.shape == (3, 4, 3)
     assert matcher.take() == []
 
@@ -153,14 +156,19 @@ def test_figures() -> None:
 
 
 def test_the_report_is_strict_json_and_keeps_plans_apart() -> None:
-    frames = [a_frame(), a_frame(split_point="input", codec="jpeg90", packet_bytes=2000, latency_s=math.nan)]
+    picture = {"split_point": "input", "codec": "jpeg90", "latency_s": math.nan}
+    frames = [a_frame(), a_frame(**picture, packet_bytes=2000), a_frame(weight_bits=4, packet_bytes=700)]
+    # Where pictures are sent, the head has no part in it.
+    frames.append(a_frame(**picture, packet_bytes=2000, weight_bits=4))
     text = report(frames, [Answered("how many?", "count", "2", "1")], {"model": "m"})
     figures = json.loads(text, parse_constant=pytest.fail)
-    assert [(plan["split_point"], plan["sent_as"]) for plan in figures["plans"]] == [
-        ("qformer", "8"),
-        ("input", "jpeg90"),
+    assert [(plan["split_point"], plan["sent_as"], plan["weights"]) for plan in figures["plans"]] == [
+        ("qformer", "8", "32"),
+        ("input", "jpeg90", "–"),
+        ("qformer", "8", "4"),
     ]
-    assert [plan["bytes_per_frame"] for plan in figures["plans"]] == [900, 2000]
+    assert [plan["bytes_per_frame"] for plan in figures["plans"]] == [900, 2000, 700]
+    assert [frame["weight_bits"] for frame in figures["each_frame"]] == [32, 32, 4, 4]
     assert figures["plans"][1]["latency_p50_s"] is None
     assert figures["questions"]["true_share"] == 0
     assert figures["model"] == "m"
@@ -239,7 +247,7 @@ def play(screen: PlainScreen | LiveScreen) -> None:
     screen.begin(30)
     screen.plan("qformer, 8 bits")
     screen.show(a_frame(), 0.5)
-    screen.show(a_frame(right=False, caption="a wrong caption"), 1.0)
+    screen.show(a_frame(right=False, caption="a wrong caption", weight_bits=4), 1.0)
     screen.answer(Answered("how many?", "count", "2", "1"))
     screen.tick(1.2)
     screen.close()
