@@ -6,7 +6,7 @@ The nodes, the benchmarks and the evaluation drive these same two classes, so wh
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -84,13 +84,18 @@ class RobotHalf:
         """Bits per weight of the head in use."""
         return self.model.weight_bits
 
-    def set_weight_bits(self, weight_bits: int) -> None:
+    def set_weight_bits(self, weight_bits: int, wanted: Callable[[], bool] = lambda: True) -> None:
         """Loads the head at another bit-width, runs it once, and puts it in the place of the one in use.
 
         Until then, and where loading fails, frames go through the old one: call this from another thread. The tail, if
         this half has one, stays as it is.
 
+        Args:
+            weight_bits: 1–8, 16 or 32.
+            wanted: asked now and then whether to go on.
+
         Raises:
+            GivenUpError: it was no longer wanted.
             ModelError: files missing or damaged.
             QuantizationError: the head cannot be had at so many bits; the message says what can.
         """
@@ -99,7 +104,7 @@ class RobotHalf:
         if weight_bits == before.weight_bits:
             return
         with_tail = before.last == "output"
-        head = self._heads.load(weight_bits, last="qformer" if with_tail else before.last)
+        head = self._heads.load(weight_bits, last="qformer" if with_tail else before.last, wanted=wanted)
         # The first run allocates what the later ones use; the frames need not wait for it.
         head.run(torch.zeros((1, *head.image_size, 3), dtype=torch.uint8), "input", head.last)
         self.model = head.with_tail_of(before) if with_tail else head

@@ -103,7 +103,10 @@ class HeadSwitch:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Ends the thread: nothing is loaded any more, and what is being loaded is waited for."""
+        """Ends the thread: nothing is loaded any more, and what is being loaded is given up after the layer in hand.
+
+        Only heads of transformers' own layers, of 16 and 32 bits, are loaded to their end.
+        """
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -128,9 +131,10 @@ class HeadSwitch:
         while (weight_bits := self._next()) is not None:
             began_s = time.perf_counter()
             try:
-                self._half.set_weight_bits(weight_bits)
+                self._half.set_weight_bits(weight_bits, lambda: not self._closed)
             except Exception as error:  # also memory that does not suffice: the old head serves on
-                self._tell(weight_bits, error)
+                if not self._closed:
+                    self._tell(weight_bits, error)
             else:
                 self._switched(time.perf_counter() - began_s)
 

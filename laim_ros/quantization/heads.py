@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -13,7 +14,7 @@ from laim_ros.models.loading import find_device
 from laim_ros.models.source import find_source
 from laim_ros.plan import BIT_WIDTHS
 from laim_ros.quantization.engines import Engine, FloatEngine, make_engine
-from laim_ros.quantization.errors import QuantizationError
+from laim_ros.quantization.errors import GivenUpError, QuantizationError
 from laim_ros.quantization.pruning import Pruning
 from laim_ros.quantization.quantize import QUANTIZER_NAMES
 from laim_ros.quantization.storage.manifest import read_manifest
@@ -84,14 +85,18 @@ class Heads:
         if not self._plain(weight_bits):
             self._store(weight_bits)
 
-    def load(self, weight_bits: int, *, last: str | None = None) -> SplitModel:
+    def load(
+        self, weight_bits: int, *, last: str | None = None, wanted: Callable[[], bool] = lambda: True
+    ) -> SplitModel:
         """The head at so many bits. Nothing is shared with heads loaded before, so they go on working meanwhile.
 
         Args:
             weight_bits: 1–8, 16 or 32.
             last: as in the constructor; None takes that one.
+            wanted: asked before each layer, whether to go on; not where transformers' own layers are loaded.
 
         Raises:
+            GivenUpError: it was no longer wanted.
             ModelError: files missing or damaged, or no such split point.
             QuantizationError: the head cannot be had at so many bits, or its weights are not finite.
         """
@@ -103,7 +108,7 @@ class Heads:
             engine: Engine = FloatEngine(self._device, torch.bfloat16)
         else:
             engine = make_engine("float" if weight_bits == 32 else self._engine, self._device)
-        builder = _Builder(self._store(weight_bits), engine, weight_bits)
+        builder = _Builder(self._store(weight_bits), engine, weight_bits, wanted)
         model = load(self._source, last=last, device=str(self._device), builder=builder)
         _give_memory_back()
         return model
@@ -130,18 +135,24 @@ def _give_memory_back() -> None:
 class _Builder:
     """A `HeadBuilder` that hands a store's weights to an engine."""
 
-    def __init__(self, store: WeightStore, engine: Engine, weight_bits: int) -> None:
-        self._store, self._maker = store, engine
+    def __init__(self, store: WeightStore, engine: Engine, weight_bits: int, wanted: Callable[[], bool]) -> None:
+        self._store, self._maker, self._wanted = store, engine, wanted
         self.weight_bits, self.engine, self.nbytes = weight_bits, engine.name, 0
 
     def block(self, prefix: str) -> nn.Module:
         """The engine's block, or the identity where pruning dropped it."""
+        self._require_wanted()
         weights = self._store.block(prefix)
         return nn.Identity() if weights is None else self._counted(self._maker.block(weights))
 
     def linear(self, prefix: str) -> nn.Module:
         """The engine's linear layer."""
+        self._require_wanted()
         return self._counted(self._maker.linear(self._store.linear(prefix)))
+
+    def _require_wanted(self) -> None:
+        if not self._wanted():
+            raise GivenUpError(f"the head of {self.weight_bits} bits is no longer wanted")
 
     def _counted(self, layer: nn.Module) -> nn.Module:
         self.nbytes += layer.nbytes

@@ -15,6 +15,7 @@ from laim_ros.models import ModelError, load
 from laim_ros.models.source import find_source
 from laim_ros.plan import Plan
 from laim_ros.quantization import QuantizationError
+from laim_ros.quantization.errors import GivenUpError
 from laim_ros.quantization.storage.write import Packing
 
 BITS = (4, 8, 16, 2, 32)
@@ -106,6 +107,20 @@ def test_a_failure_leaves_the_old_head(checkpoint, tmp_path, expected):
     shutil.copy(Path(checkpoint) / "model.safetensors", folder)
     half.set_weight_bits(4)
     assert half.weight_bits == 4
+
+
+def test_loading_ends_when_it_is_no_longer_wanted(checkpoint):
+    half = RobotHalf.open(checkpoint, "/robot")
+    before, asked = half.model, []
+
+    def wanted() -> bool:
+        asked.append(True)
+        return len(asked) < 3
+
+    with pytest.raises(GivenUpError, match="4 bits is no longer wanted"):
+        half.set_weight_bits(4, wanted)
+    assert len(asked) == 3
+    assert half.model is before
 
 
 def test_impossible_widths_are_refused_with_what_is_possible(checkpoint):

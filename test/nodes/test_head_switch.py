@@ -35,12 +35,12 @@ class HeldHeads(Heads):
         self.threads: list[int] = []
         self.niceness: list[int] = []
 
-    def load(self, weight_bits: int, *, last: str | None = None):
+    def load(self, weight_bits: int, **choices: object):
         self.asked.append(weight_bits)
         self.threads.append(torch.get_num_threads())
         self.niceness.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
         assert self.gate.wait(100)
-        return super().load(weight_bits, last=last)
+        return super().load(weight_bits, **choices)
 
 
 class Bench:
@@ -139,7 +139,7 @@ def test_a_wish_that_fails_is_told_and_the_next_one_is_tried(model, tmp_path):
 
 def test_memory_that_does_not_suffice_costs_the_wish_alone(bench):
     class Full(Heads):
-        def load(self, weight_bits: int, *, last: str | None = None):
+        def load(self, weight_bits: int, **choices: object):
             raise MemoryError("no more")
 
     bench.half._heads.__class__ = Full
@@ -151,7 +151,7 @@ def test_memory_that_does_not_suffice_costs_the_wish_alone(bench):
     assert bench.switch.trouble == ""
 
 
-def test_closing_waits_for_what_is_being_loaded_and_loads_nothing_more(bench):
+def test_closing_gives_up_what_is_being_loaded_and_loads_nothing_more(bench):
     bench.heads.gate.clear()
     bench.switch.want(4)
     wait_for(lambda: bench.heads.asked)
@@ -163,6 +163,7 @@ def test_closing_waits_for_what_is_being_loaded_and_loads_nothing_more(bench):
     closing.join(100)
     assert not closing.is_alive()
     assert bench.heads.asked == [4]
+    assert (bench.ran(), bench.switched, bench.failed) == (32, [], [])
     bench.switch.want(2)
     assert not [thread for thread in threading.enumerate() if thread.name == "laim-head-switch"]
     bench.switch.close()
