@@ -6,7 +6,8 @@
 #   make format    let ruff rewrite what it can
 #   make params    write config/coinference.yaml and the README's tables again from laim_ros/parameters.py
 #   make setup     only the set-up of `make demo`; make setup-dev: that of `make test`
-#   make clean     remove .venv and what builds leave behind
+#   make setup-bench   .venv-bench with the runtimes that bench/head.py measures against
+#   make clean     remove .venv, .venv-bench and what builds leave behind
 #
 # Variables:
 #
@@ -19,6 +20,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+BENCH_VENV ?= .venv-bench
 TORCH_INDEX ?=
 SECONDS_SHOWN ?= 30
 DEMO_ARGS ?=
@@ -38,7 +40,7 @@ unexport AMENT_PREFIX_PATH COLCON_PREFIX_PATH CMAKE_PREFIX_PATH LD_LIBRARY_PATH 
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format params setup setup-dev clean
+.PHONY: help demo test lint format params setup setup-dev setup-bench clean
 
 help:
 	@sed -n '/^$$/q; s/^# \{0,1\}//p' Makefile
@@ -62,6 +64,7 @@ params: setup-dev
 
 setup: $(VENV)/.setup
 setup-dev: $(VENV)/.setup-dev
+setup-bench: $(BENCH_VENV)/.setup-bench
 
 # torch first, by itself: its index may be another one than that of the rest.
 $(VENV)/.setup: requirements.txt requirements-robot.txt setup.py | $(BIN)/python
@@ -72,6 +75,16 @@ $(VENV)/.setup: requirements.txt requirements-robot.txt setup.py | $(BIN)/python
 
 $(VENV)/.setup-dev: requirements-dev.txt $(VENV)/.setup
 	$(PIP) install -r requirements-dev.txt
+	@touch $@
+
+# Apart from the others: the peers bring packages that must not be there by chance when we say what laim_ros needs.
+$(BENCH_VENV)/.setup-bench: requirements-bench.txt requirements-robot.txt setup.py
+	@command -v $(PYTHON) >/dev/null || { echo "no $(PYTHON) here: install Python 3.11 to 3.14, or name it with PYTHON=" >&2; exit 1; }
+	@$(PYTHON) -c "$$CHECK_PYTHON"
+	test -x $(BENCH_VENV)/bin/python || $(PYTHON) -m venv $(BENCH_VENV) || { rm -rf $(BENCH_VENV); exit 1; }
+	$(BENCH_VENV)/bin/python -m pip install $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH)
+	$(BENCH_VENV)/bin/python -m pip install -r requirements-bench.txt
+	$(BENCH_VENV)/bin/python -m pip install --no-deps --no-build-isolation -e .
 	@touch $@
 
 define CHECK_PYTHON
@@ -95,4 +108,4 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 clean:
-	rm -rf $(VENV) build install log out *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BENCH_VENV) build install log out *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -86,6 +86,7 @@ def make_random_blip2(
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
     max_shard_size: str = "50GB",
+    initializer_range: float | None = None,
 ) -> Path:
     """Writes a random checkpoint: weights, configuration, tokenizer and image processor, as transformers saves them.
 
@@ -98,6 +99,8 @@ def make_random_blip2(
         seed: of the weights.
         dtype: that the weights are stored in.
         max_shard_size: cuts the weights into several files, such as "1MB".
+        initializer_range: standard deviation of every matrix, the same for all as transformers would do it; None for
+            one that keeps the signal's size.
 
     Returns:
         The folder.
@@ -110,7 +113,7 @@ def make_random_blip2(
         with torch.device("meta"):
             model = Blip2ForConditionalGeneration._from_config(random_config(sizes, tokenizer))
         model.to(dtype).to_empty(device="cpu")
-        _initialise(model)
+        _initialise(model, initializer_range)
     model.tie_weights()
     model.save_pretrained(folder, max_shard_size=max_shard_size)
     size = {"height": sizes.image_size, "width": sizes.image_size}
@@ -184,8 +187,8 @@ def word_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
     )
 
 
-def _initialise(model: torch.nn.Module) -> None:
-    """Weights that keep the signal's size, so that pictures, queries and prompts all matter."""
+def _initialise(model: torch.nn.Module, initializer_range: float | None) -> None:
+    """Weights under which pictures, queries and prompts all matter."""
     for name, parameter in model.named_parameters():
         if "norm" in name.lower() and name.endswith("weight"):
             torch.nn.init.ones_(parameter)
@@ -194,4 +197,4 @@ def _initialise(model: torch.nn.Module) -> None:
         elif "tokens" in name or "embedding" in name or "embed_" in name:
             torch.nn.init.normal_(parameter, std=0.5 if "patch" not in name else 1 / math.sqrt(parameter[0].numel()))
         else:
-            torch.nn.init.normal_(parameter, std=1 / math.sqrt(parameter.shape[-1]))
+            torch.nn.init.normal_(parameter, std=initializer_range or 1 / math.sqrt(parameter.shape[-1]))
