@@ -19,8 +19,9 @@ from laim_ros.plan import Plan
 if TYPE_CHECKING:  # PyTorch takes seconds to import, and nodes are on the graph before
     from laim_ros.coinference import RobotHalf
 
-_NICENESS = 5
-"""How far loading stands back behind frames: a third of their share of a core, so that it ends where they take all."""
+_NICENESS = 2
+"""How far loading stands back behind frames: to two thirds of their share where they take all there is. Not further: a
+head of real size would then take minutes, and the frames would pay for the same work all the same."""
 
 _AS_IT_IS = 32
 """The default of `weight_bits`: with a packed folder, the bits that it was packed with."""

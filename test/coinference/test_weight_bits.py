@@ -12,6 +12,7 @@ from test_coinference import GENERATION, PROMPTS, finished, picture, plan_at, se
 
 from laim_ros.coinference import EdgeHalf, RobotHalf
 from laim_ros.models import ModelError, load
+from laim_ros.models.identity import find_whole
 from laim_ros.models.source import find_source
 from laim_ros.plan import Plan
 from laim_ros.quantization import QuantizationError
@@ -151,6 +152,20 @@ def test_a_packed_folder_opens_at_the_bits_that_it_has(checkpoint, tmp_path):
             assert half.features(picture(1), "qformer")[1].weight_bits == 3
         with pytest.raises(QuantizationError, match="use the model that it was made of"):
             half.check(Plan("qformer", 32))
+
+
+def test_the_model_of_a_packed_head_is_found_and_known_again(checkpoint, other_checkpoint, tmp_path):
+    assert find_whole(checkpoint).folder == Path(checkpoint)
+    source, folder = tmp_path / "source", str(tmp_path / "packed")
+    shutil.copytree(checkpoint, source)
+    Packing(find_source(str(source)), 2, "uniform").write(Path(folder))
+    assert find_whole(folder).folder == source
+    shutil.rmtree(source)
+    with pytest.raises(ModelError, match=f"'{folder}' is a quantized head .* not found here: .*'{source}'"):
+        find_whole(folder)
+    shutil.copytree(other_checkpoint, source)
+    with pytest.raises(ModelError, match="is another model by now"):
+        find_whole(folder)
 
 
 def _cut_short(path: Path) -> None:
