@@ -34,7 +34,7 @@ def distortion_on_exponential(bits, quantizer):
 
 
 @pytest.mark.parametrize("bits", BEST_SCALAR)
-@pytest.mark.parametrize("quantizer", ["exponential", "exponential_ml"])
+@pytest.mark.parametrize("quantizer", ["exponential", "exponential_l1"])
 def test_exponential_reaches_the_closed_form_and_nothing_less(bits, quantizer):
     # The sample's tail ends where a continuous one goes on; that is worth 0.2 % at 8 bits.
     assert distortion_on_exponential(bits, quantizer) == pytest.approx(BEST_SCALAR[bits], rel=3e-3)
@@ -97,7 +97,7 @@ def test_levels_are_as_defined(family, bits):
 
 
 @pytest.mark.parametrize("shape", ["exponential", "normal", "heavy"])
-@pytest.mark.parametrize("quantizer", ["uniform", "uniform_l2", "power_of_two", "exponential"])
+@pytest.mark.parametrize("quantizer", ["uniform", "uniform_l2", "power_of_two", "exponential_l1"])
 @pytest.mark.parametrize("bits", [1, 2, 3, 4, 6])
 def test_scale_is_near_the_best_of_a_dense_search(quantizer, bits, shape):
     random = np.random.default_rng(bits)
@@ -154,7 +154,7 @@ def test_searched_scales_are_never_worse_than_plain_ones(seed, bits):
     slack = 1 + 1e-5
     assert bool((error("uniform", 1) <= error("uniform_absmax", 1) * slack).all())
     assert bool((error("uniform_l2", 2) <= error("uniform_absmax", 2) * slack).all())
-    assert bool((error("exponential", 1) <= error("exponential_ml", 1) * slack).all())
+    assert bool((error("exponential_l1", 1) <= error("exponential", 1) * slack).all())
 
 
 @pytest.mark.parametrize("granularity", ["tensor", "channel", "group:16"])
@@ -166,13 +166,14 @@ def test_one_bit_has_the_closed_form_scale(granularity):
     means = rows.abs().mean(1).view(shape)
     for quantizer, expected in (("uniform", medians), ("power_of_two", medians), ("uniform_l2", means)):
         torch.testing.assert_close(quantize(weight, 1, quantizer, granularity).scale, expected)
-    found = quantize(weight, 1, "exponential", granularity)
+    found = quantize(weight, 1, "exponential_l1", granularity)
     torch.testing.assert_close(found.scale * np.log(2), medians)
+    torch.testing.assert_close(quantize(weight, 5, "exponential", granularity).scale, means)
 
 
 def test_the_scale_of_a_very_long_row_is_found_on_a_sample_and_serves_all_of_it():
     weight = signed_exponential(1500, 1000)  # more than the 2^20 that are looked at
-    for quantizer, bits in (("uniform", 4), ("exponential", 3), ("uniform_absmax", 8)):
+    for quantizer, bits in (("uniform", 4), ("exponential_l1", 3), ("uniform_absmax", 8)):
         quantized = quantize(weight, bits, quantizer, "tensor")
         values = weight.double().numpy().ravel()
         found = np.abs(quantized.dequantize().double().numpy().ravel() - values).mean()

@@ -112,9 +112,9 @@ def test_layout_in_memory_does_not_matter_and_the_weight_stays_as_it_was(granula
 @pytest.mark.parametrize("granularity", ["channel", "group:32"])
 def test_rows_do_not_depend_on_the_chunk_they_are_in(granularity):
     weight = signed_exponential(700, 1024)
-    whole = quantize(weight, 4, "exponential", granularity)
+    whole = quantize(weight, 4, "exponential_l1", granularity)
     for rows in (slice(0, 1), slice(255, 257), slice(690, 700)):
-        part = quantize(weight[rows], 4, "exponential", granularity)
+        part = quantize(weight[rows], 4, "exponential_l1", granularity)
         torch.testing.assert_close(part.dequantize(), whole.dequantize()[rows], rtol=1e-5, atol=1e-6)
 
 
@@ -162,7 +162,7 @@ def test_bits_out_of_range(bits):
         quantize(torch.ones(2, 2), bits)
 
 
-@pytest.mark.parametrize("quantizer", ["", "Uniform", "l2", "exponential_l2", "uniform_"])
+@pytest.mark.parametrize("quantizer", ["", "Uniform", "l2", "exponential_l2", "uniform_", "power_of_two_l1"])
 def test_unknown_quantizers(quantizer):
     with pytest.raises(QuantizationError, match="must be one of uniform, uniform_l2"):
         quantize(torch.ones(2, 2), 4, quantizer)
@@ -199,7 +199,7 @@ def memory_bytes(name):
             return int(line.split()[1]) * 1024
 
 def work(weight):
-    for name in QUANTIZER_NAMES if len(weight) < 100 else ("uniform", "exponential"):
+    for name in QUANTIZER_NAMES if len(weight) < 100 else ("uniform", "exponential_l1"):
         for granularity in ("tensor", "channel", "group:128"):
             quantize(weight, 3, name, granularity)
     derive(quantize_nested(weight), 5)
