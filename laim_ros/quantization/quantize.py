@@ -26,8 +26,8 @@ QUANTIZER_NAMES = ("uniform", "uniform_l2", "uniform_absmax", "power_of_two", "e
 - `exponential_l1`: the same levels; 1/λ of least absolute error.
 
 On exponential weights the last two are alike. On trained ones, which are more bell-shaped, the search takes 5 to 15 %
-off the absolute error, yet the captions of 1–3 bits get worse, as they do with `uniform` against `uniform_l2`: the few
-large weights, which the least absolute error clips, matter more than their number (`bench/quantizers.py`).
+off the absolute error, yet captions at 2 and 3 bits are worse for it, as they are with `uniform` against `uniform_l2`
+at 1–4 bits: large weights, which the least absolute error clips, matter more than their number (`bench/quantizers.py`).
 """
 
 _LONG_ROW = 1024
