@@ -11,7 +11,7 @@ with A then downdated by A_:g (A_gg)⁻¹ A_g: [optimal brain surgeon, Hassibi &
 Kurtić et al. 2023, arXiv 2302.04089]. The cheapest groups go first. λ keeps the weights near the old ones where few
 tokens say little. Means go into the bias, exactly.
 
-On laim-mini-blip2 this makes neurons much cheaper: half of them cost less than half of the distortion that they cost
+On laim-mini-blip2 this makes neurons much cheaper: half of them cost a third of the distortion that they cost
 without pictures. It does less for heads, of which there are few and which other heads cannot well stand in for.
 """
 
