@@ -1,7 +1,7 @@
 """Uniform levels, symmetric and mid-tread: 0, ±1, ±2 … ±(2^(b-1) - 1) times the scale; ±1 at 1 bit.
 
-The code -2^(b-1), which has no positive counterpart, stays unused: without it the grid is symmetric, which is what
-int8 instructions want, and what it would add is within 1 % of the distortion from 5 bits on.
+The code -2^(b-1), which has no positive counterpart, stays unused: without it the grid is symmetric, as int8
+instructions want it.
 """
 
 from __future__ import annotations
