@@ -101,12 +101,8 @@ def test_a_folder_is_remembered_by_its_whole_path(model: Path, tmp_path: Path, m
     assert json.loads((tmp_path / "head" / "quantization.json").read_text())["model"] == str(model)
 
 
-def test_a_packed_head_is_no_model_to_caption_with(
-    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_packed_head_is_not_packed_again(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     head = tmp_path / "head"
     assert main(["quantize", str(model), "--bits", "2", "--out", str(head)]) == 0
-    for words in (["caption", "picture.png", "--model", str(head)], ["models", str(head)], ["quantize", str(head)]):
-        again = ["--out", str(tmp_path / "again")] if words[0] == "quantize" else []
-        assert main([*words, *again]) == 1
-        assert f"the model that it was made of: '{model}'" in capsys.readouterr().err
+    assert main(["quantize", str(head), "--out", str(tmp_path / "again")]) == 1
+    assert f"is packed already; give the model that it was made of: '{model}'" in capsys.readouterr().err

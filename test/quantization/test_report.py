@@ -99,3 +99,13 @@ def test_the_survey_sums_all_layers_and_keeps_whole_rows() -> None:
     assert len(survey.samples) == 3
     assert survey.samples[2].rows.shape[1] == 64
     assert torch.equal(survey.samples[2].rows[0], weight[0])
+
+
+@pytest.mark.parametrize("granularity", ["tensor", "channel", "group:16"])
+def test_the_survey_of_a_large_layer_is_close_to_the_whole(granularity: str) -> None:
+    weight = torch.randn(5000, 64, generator=torch.Generator().manual_seed(1))
+    quantized = quantize(weight, 4, "exponential", granularity)
+    survey = Survey()
+    survey("layer", weight, quantized)
+    expected = float((quantized.dequantize() - weight).abs().sum() / weight.abs().sum())
+    assert survey.relative_error == pytest.approx(expected, rel=0.02)
