@@ -17,7 +17,7 @@ ParameterValue = bool | int | float | str | list[str]
 DEFAULT_MODEL = "laim-mini-blip2"
 DEFAULT_PICTURE_CODEC = "jpeg90"
 
-QUANTIZERS = ("auto", "uniform", "uniform_l2", "uniform_absmax", "power_of_two", "exponential", "exponential_l1")
+QUANTIZERS = ("auto", "uniform", "uniform_l1", "uniform_absmax", "power_of_two", "exponential", "exponential_l1")
 ENGINES = ("auto", "onednn", "torch", "float")
 """What `laim_ros.quantization` knows by name. Repeated here, because importing it takes PyTorch; a test compares."""
 

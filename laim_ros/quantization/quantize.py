@@ -15,18 +15,18 @@ from laim_ros.quantization.quantized_weight import BITS, QuantizedWeight
 from laim_ros.quantization.rows import SMALLEST, Chunk, check_weight, chunks, pieces
 from laim_ros.quantization.search import WeightErrors, least_error_scales
 
-QUANTIZER_NAMES = ("uniform", "uniform_l2", "uniform_absmax", "power_of_two", "exponential", "exponential_l1")
+QUANTIZER_NAMES = ("uniform", "uniform_l1", "uniform_absmax", "power_of_two", "exponential", "exponential_l1")
 """Quantizers that can be asked for.
 
-- `uniform`: equal steps; scale of least absolute error, the paper's measure of distortion.
-- `uniform_l2`: the same levels; scale of least squared error.
+- `uniform`: equal steps; scale of least squared error.
+- `uniform_l1`: the same levels; scale of least absolute error, the paper's measure of distortion.
 - `uniform_absmax`: the same levels; the largest magnitude is the highest level.
 - `power_of_two`: each level half of the one before; scale of least absolute error.
 - `exponential`: the best levels for exponential magnitudes; 1/λ = mean|w|, the maximum-likelihood estimate.
 - `exponential_l1`: the same levels; 1/λ of least absolute error.
 
 On exponential weights the last two are alike. On trained ones, which are more bell-shaped, the search takes 5 to 15 %
-off the absolute error, yet captions at 2 and 3 bits are worse for it, as they are with `uniform` against `uniform_l2`
+off the absolute error, yet captions at 2 and 3 bits are worse for it, as they are with `uniform_l1` against `uniform`
 at 1–4 bits: large weights, which the least absolute error clips, matter more than their number (`bench/quantizers.py`).
 """
 
@@ -108,7 +108,7 @@ def _scales(chunk: Chunk, bits: int, quantizer: str) -> torch.Tensor:
 
 def _searched(chunk: Chunk, bits: int, quantizer: str, zero: torch.Tensor) -> torch.Tensor:
     """The scale of least error of each row; anything for rows of zeros."""
-    squared = quantizer == "uniform_l2"
+    squared = quantizer == "uniform"
     if bits == 1:  # one level: the mean has the least squared error, the median the least absolute one
         level = chunk.mean if squared else _medians(chunk.magnitudes)
         return level / levels_of("exponential", 1).item() if quantizer == "exponential_l1" else level

@@ -83,12 +83,13 @@ def test_scales_out_of_the_histogram_are_as_good_as_out_of_the_weights(bits):
     rows8 = weight8.dequantize().double().numpy()
     derived = derive(weight8, bits)
     for row, (original, rounded, scale) in enumerate(zip(weight.double().numpy(), rows8, derived.scale, strict=True)):
-        found = np.abs(derived.dequantize()[row].double().numpy() - original).mean()
+        found = np.square(derived.dequantize()[row].double().numpy() - original).mean()
         best = min(
-            np.abs(original - twice_rounded(rounded, bits, float(scale) * 1.005**step)).mean()
+            np.square(original - twice_rounded(rounded, bits, float(scale) * 1.005**step)).mean()
             for step in range(-120, 121)
         )
-        assert found <= best * 1.01
+        # The steps of 6 bits are near those of 8: the error ripples, and squares show it more.
+        assert found <= best * (1.01 if bits < 6 else 1.03)
 
 
 def twice_rounded(rounded, bits, scale):

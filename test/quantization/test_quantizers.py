@@ -42,7 +42,7 @@ def test_exponential_reaches_the_closed_form_and_nothing_less(bits, quantizer):
 
 @pytest.mark.parametrize("bits", MID_TREAD)
 def test_uniform_reaches_the_best_mid_tread_value(bits):
-    assert distortion_on_exponential(bits, "uniform") == pytest.approx(MID_TREAD[bits], rel=2e-3)
+    assert distortion_on_exponential(bits, "uniform_l1") == pytest.approx(MID_TREAD[bits], rel=2e-3)
 
 
 @pytest.mark.parametrize("bits", POWER_OF_TWO)
@@ -97,7 +97,7 @@ def test_levels_are_as_defined(family, bits):
 
 
 @pytest.mark.parametrize("shape", ["exponential", "normal", "heavy"])
-@pytest.mark.parametrize("quantizer", ["uniform", "uniform_l2", "power_of_two", "exponential_l1"])
+@pytest.mark.parametrize("quantizer", ["uniform", "uniform_l1", "power_of_two", "exponential_l1"])
 @pytest.mark.parametrize("bits", [1, 2, 3, 4, 6])
 def test_scale_is_near_the_best_of_a_dense_search(quantizer, bits, shape):
     random = np.random.default_rng(bits)
@@ -107,7 +107,7 @@ def test_scale_is_near_the_best_of_a_dense_search(quantizer, bits, shape):
         "heavy": lambda size: random.standard_t(3, size),
     }[shape]
     weight = (0.02 * draw(size=(4, 1408))).astype(np.float32)
-    power = 2 if quantizer == "uniform_l2" else 1
+    power = 2 if quantizer == "uniform" else 1
     quantized = quantize(torch.from_numpy(weight), bits, quantizer)
     dense = [least_error(row.astype(np.float64), family_of(quantizer), bits, power) for row in weight]
     found = (np.abs(quantized.dequantize().double().numpy() - weight) ** power).mean(1)
@@ -152,8 +152,8 @@ def test_searched_scales_are_never_worse_than_plain_ones(seed, bits):
         return (quantize(weight, bits, quantizer).dequantize() - weight).abs().pow(power).mean(1)
 
     slack = 1 + 1e-5
-    assert bool((error("uniform", 1) <= error("uniform_absmax", 1) * slack).all())
-    assert bool((error("uniform_l2", 2) <= error("uniform_absmax", 2) * slack).all())
+    assert bool((error("uniform_l1", 1) <= error("uniform_absmax", 1) * slack).all())
+    assert bool((error("uniform", 2) <= error("uniform_absmax", 2) * slack).all())
     assert bool((error("exponential_l1", 1) <= error("exponential", 1) * slack).all())
 
 
@@ -164,7 +164,7 @@ def test_one_bit_has_the_closed_form_scale(granularity):
     shape = {"tensor": (1, 1), "channel": (6, 1), "group:16": (6, 3)}[granularity]
     medians = rows.abs().median(1).values.view(shape)
     means = rows.abs().mean(1).view(shape)
-    for quantizer, expected in (("uniform", medians), ("power_of_two", medians), ("uniform_l2", means)):
+    for quantizer, expected in (("uniform_l1", medians), ("power_of_two", medians), ("uniform", means)):
         torch.testing.assert_close(quantize(weight, 1, quantizer, granularity).scale, expected)
     found = quantize(weight, 1, "exponential_l1", granularity)
     torch.testing.assert_close(found.scale * np.log(2), medians)
@@ -173,7 +173,7 @@ def test_one_bit_has_the_closed_form_scale(granularity):
 
 def test_the_scale_of_a_very_long_row_is_found_on_a_sample_and_serves_all_of_it():
     weight = signed_exponential(1500, 1000)  # more than the 2^20 that are looked at
-    for quantizer, bits in (("uniform", 4), ("exponential_l1", 3), ("uniform_absmax", 8)):
+    for quantizer, bits in (("uniform_l1", 4), ("exponential_l1", 3), ("uniform_absmax", 8)):
         quantized = quantize(weight, bits, quantizer, "tensor")
         values = weight.double().numpy().ravel()
         found = np.abs(quantized.dequantize().double().numpy().ravel() - values).mean()

@@ -164,7 +164,7 @@ def test_bits_out_of_range(bits):
 
 @pytest.mark.parametrize("quantizer", ["", "Uniform", "l2", "exponential_l2", "uniform_", "power_of_two_l1"])
 def test_unknown_quantizers(quantizer):
-    with pytest.raises(QuantizationError, match="must be one of uniform, uniform_l2"):
+    with pytest.raises(QuantizationError, match="must be one of uniform, uniform_l1"):
         quantize(torch.ones(2, 2), 4, quantizer)
 
 

@@ -65,7 +65,7 @@ def test_uniform_levels_have_equal_steps(exponential: list[LayerSample], bits: i
 
 @pytest.mark.parametrize(
     ("bits", "quantizer", "granularity"),
-    [(1, "uniform", "channel"), (4, "power_of_two", "tensor"), (8, "uniform_l2", "group:128")],
+    [(1, "uniform", "channel"), (4, "power_of_two", "tensor"), (8, "uniform_l1", "group:128")],
 )
 def test_a_picture_is_drawn(
     exponential: list[LayerSample], tmp_path: Path, bits: int, quantizer: str, granularity: str

@@ -26,8 +26,8 @@ SIZES = Blip2Sizes(vision_width=64, vision_mlp=160, vision_blocks=3, qformer_wid
 BLOCK = "vision_model.encoder.layers.{}."
 QUERY = "qformer.encoder.layer.0.attention.attention.query"
 NAMES = ("qkv", "projection", "fc1", "fc2")
-CHOICES = [(1, "uniform"), (2, "uniform_l2"), (3, "exponential"), (4, "power_of_two"), (5, "exponential")]
-CHOICES += [(6, "uniform_absmax"), (7, "exponential"), (8, "uniform_l2")]
+CHOICES = [(1, "uniform"), (2, "uniform_l1"), (3, "exponential"), (4, "power_of_two"), (5, "exponential")]
+CHOICES += [(6, "uniform_absmax"), (7, "exponential"), (8, "uniform_l1")]
 
 
 @pytest.fixture(scope="module")
@@ -173,10 +173,10 @@ def test_without_the_lower_scales_fewer_bits_work_too(packed: Callable[..., Mode
 @pytest.mark.parametrize(
     ("bits", "quantizer", "asked", "told"),
     [
-        (4, "uniform_l2", 8, "has weights of 4 bits, not 8; pack 'checkpoint' again with `laim quantize --bits 8`"),
-        (4, "uniform_l2", 3, "has weights of 4 bits, not 3"),
+        (4, "uniform_l1", 8, "has weights of 4 bits, not 8; pack 'checkpoint' again with `laim quantize --bits 8`"),
+        (4, "uniform_l1", 3, "has weights of 4 bits, not 3"),
         (8, "exponential", 4, "has weights of 8 bits, not 4"),
-        (8, "uniform_l2", 16, "has weights of 1 to 8 bits, not 16; use the model that it was made of, 'checkpoint'"),
+        (8, "uniform_l1", 16, "has weights of 1 to 8 bits, not 16; use the model that it was made of, 'checkpoint'"),
         (8, "uniform_absmax", 32, "not 32"),
     ],
 )
