@@ -101,7 +101,7 @@ def search_costs() -> list[dict]:
     generator = torch.Generator().manual_seed(1)
     weight = torch.randn((128, VIT_G[1]), generator=generator)
     rows = []
-    for name, family in (("uniform", uniform), ("power_of_two", power_of_two), ("exponential_l1", exponential)):
+    for name, family in (("uniform_l1", uniform), ("power_of_two", power_of_two), ("exponential_l1", exponential)):
         for bits in range(2, 9):
             found = quantize(weight, bits, name).scale.view(-1)
             errors = WeightErrors(weight.abs(), partial(family.nearest, bits=bits), False)
