@@ -95,17 +95,20 @@ class VisionBlock(EngineLayer):
 
     def _attend(self, qkv: torch.Tensor) -> torch.Tensor:
         """(B, T, 3 · heads · head_width) to (B, T, heads · head_width)."""
-        batch, tokens, _ = qkv.shape
-        parts = qkv.to(self._dtype).view(batch, tokens, 3, self._heads, self._head_width)
-        queries, keys, values = parts.permute(2, 0, 3, 1, 4).reshape(3, batch * self._heads, tokens, self._head_width)
-        if self._dtype == torch.bfloat16:
-            # Two plain products are more than twice as fast here as the fused kernel in float32 or bfloat16, which is
-            # made for longer sequences.
-            scores = torch.baddbmm(
-                queries.new_zeros(()), queries, keys.transpose(1, 2), beta=0, alpha=self._head_width**-0.5
-            )
-            mixed = torch.bmm(scores.softmax(dim=-1), values)
-        else:
-            mixed = F.scaled_dot_product_attention(queries, keys, values)
-        mixed = mixed.view(batch, self._heads, tokens, self._head_width).transpose(1, 2)
-        return mixed.reshape(batch, tokens, self._heads * self._head_width)
+        return torch.cat([self._attend_one(frame) for frame in qkv.to(self._dtype)]).view(*qkv.shape[:2], -1)
+
+    def _attend_one(self, qkv: torch.Tensor) -> torch.Tensor:
+        """One frame: (T, 3 · heads · head_width) to (T, heads · head_width)."""
+        tokens = len(qkv)
+        parts = qkv.view(tokens, 3, self._heads, self._head_width).permute(1, 2, 0, 3)
+        if self._dtype != torch.bfloat16:
+            mixed = F.scaled_dot_product_attention(*parts.unsqueeze(1))
+            return mixed[0].transpose(0, 1).reshape(tokens, -1)
+        # Two plain products are more than twice as fast here as the fused kernel in float32 or bfloat16, which is made
+        # for longer sequences.
+        queries, keys, values = parts.contiguous()
+        zero, scale = queries.new_zeros(()), self._head_width**-0.5
+        scores = torch.baddbmm(zero, queries, keys.transpose(1, 2), beta=0, alpha=scale)
+        mixed = torch.empty((tokens, self._heads, self._head_width), dtype=qkv.dtype, device=qkv.device)
+        torch.bmm(scores.softmax(dim=-1), values, out=mixed.transpose(0, 1))
+        return mixed.view(tokens, -1)
