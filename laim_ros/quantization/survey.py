@@ -9,8 +9,8 @@ import torch
 from laim_ros.quantization.quantized_weight import QuantizedWeight
 
 _ROWS_OF_ERROR = 512
-"""Rows of each layer that errors are measured on, all of them up to twice as many: with every weight of a real head that
-would take longer than quantizing does."""
+"""Rows of each layer that errors are measured on, all of them up to twice as many: looking at every weight of a real
+head would take longer than quantizing does."""
 
 _ROWS_PER_SAMPLE = 24
 """Rows of each layer kept for a report: together a smooth histogram even of the smallest model."""
