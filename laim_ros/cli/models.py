@@ -72,9 +72,8 @@ def _described(name: str) -> SplitModel:
     made, heads = read_manifest(source), Heads(name, device="cpu")
     model = heads.load(heads.own_bits)
     lower = " and every lower width" if made.family == "uniform" and made.bits > 1 else ""
-    pruned = f", pruned by {made.prune}" if made.prune else ""
     print(f"{name}: a robot's half made of '{made.model}', model id {model.model_id}")
-    print(f"  {made.bits} bits per weight{lower}, {made.quantizer} per {made.granularity}{pruned}")
+    print(f"  {made.bits} bits per weight{lower}, {made.quantizer} per {made.granularity}{made.pruned}")
     print(
         f"  {made.file_bytes / _MB:.1f} MB of file, {model.head_bytes / _MB:.1f} MB of weights in memory with engine "
         f"{model.engine}"

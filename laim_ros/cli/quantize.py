@@ -25,6 +25,12 @@ many bits, which a robot takes as its model; the edge keeps the model itself.
   laim up role:=robot model:=head4
   laim up role:=edge model:=laim-mini-blip2
 
+With --pictures, heads, neurons and blocks are chosen by what the model makes of these pictures, and what stays is
+fitted to do the work of what goes: less is lost, but a model of real size takes minutes and some gigabytes of memory.
+
+  laim quantize laim-mini-blip2 --prune neurons:0.25 --pictures scenes:64 --out small
+  laim quantize laim-mini-blip2 --prune neurons:0.25 --pictures recorded/ --out small
+
 8 bits with the quantizer uniform hold every lower bit-width too, so that the robot can change it while it drives.
 """
 
@@ -49,6 +55,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="which weights share a scale: tensor, channel or group:N (default: channel)",
     )
     add("--prune", default="", metavar="WHAT", help="taken out before, such as magnitude:0.5 or heads:0.25,blocks:2")
+    add(
+        "--pictures",
+        metavar="SOURCE",
+        help="prune heads, neurons and blocks by what these show: a folder of pictures, of which 64 are taken, or "
+        "scenes:N for N rendered scenes; minutes at real size (default: none, by the weights alone)",
+    )
     add("--out", type=Path, required=True, metavar="DIR", help="folder to write; must not exist, or be empty")
     add("--report", type=Path, metavar="FILE", help="also draw the weights and their distortion, as PNG")
 
@@ -60,23 +72,33 @@ def run(options: argparse.Namespace) -> int:
     from laim_ros.models import ModelError
     from laim_ros.models.source import find_source
     from laim_ros.quantization import QuantizationError
+    from laim_ros.quantization.calibration import Calibration
     from laim_ros.quantization.pruning import Pruning
     from laim_ros.quantization.report import draw_report, require_matplotlib
     from laim_ros.quantization.storage.write import Packing, require_empty
     from laim_ros.quantization.survey import Survey
 
     try:
+        pruning = Pruning.parse(options.prune)
+        if options.pictures is not None and not pruning.structured:
+            raise UsageError(
+                f"--pictures {options.pictures}: pictures serve to prune heads, neurons or blocks; add for instance "
+                "--prune neurons:0.25"
+            )
         require_empty(options.out)
         if options.report is not None:
             require_matplotlib()
         survey = Survey(sampled=options.report is not None)
+        source = find_source(options.model)
+        calibration = None if options.pictures is None else Calibration.of(source, options.pictures, _warn)
         packing = Packing(
-            find_source(options.model),
+            source,
             options.bits,
             options.quantizer,
             options.granularity,
-            Pruning.parse(options.prune),
+            pruning,
             observe=survey,
+            calibration=calibration,
         )
         print(_promised(packing))
         began_s = time.perf_counter()
@@ -91,13 +113,16 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _warn(text: str) -> None:
+    print(f"laim quantize: {text}", file=sys.stderr)
+
+
 def _promised(packing: Packing) -> str:
     made, promise = packing.manifest, packing.promise
-    pruned = f", pruned by {made.prune}" if made.prune else ""
     nested = " with those of 1 to 7 bits" if made.nested else ""
     return (
         f"{made.model}: {promise.weights / 1e6:,.1f} M weights in {packing.layers} linear layers at {made.bits} bits, "
-        f"{made.quantizer} per {made.granularity}{pruned}\n"
+        f"{made.quantizer} per {made.granularity}{made.pruned}\n"
         f"promised {promise.total_bytes / _MB:,.3f} MB: weights {promise.weight_bytes / _MB:,.3f}, "
         f"scales{nested} {promise.scale_bytes / _MB:,.3f}, unquantized {promise.float_bytes / _MB:,.3f}, "
         f"names {promise.header_bytes / _MB:,.3f}"

@@ -12,16 +12,17 @@ import torch
 from laim_ros.models.identity import packed_head
 from laim_ros.models.source import ModelSource
 from laim_ros.models.weights import read_tensors, require_complete
+from laim_ros.quantization.calibration import Calibration
 from laim_ros.quantization.errors import QuantizationError
 from laim_ros.quantization.granularity import Granularity
 from laim_ros.quantization.parts import BLOCK_LINEARS, BLOCK_NORMS, HeadParts, block_index, block_prefix
 from laim_ros.quantization.pruning import (
     Pruning,
-    block_change,
     choose_blocks,
+    influences,
     prune_block,
     prune_linear,
-    weight_influences,
+    prune_tower,
 )
 from laim_ros.quantization.quantize import QUANTIZER_NAMES, quantize
 from laim_ros.quantization.quantized_weight import BITS, QuantizedWeight
@@ -79,6 +80,8 @@ class CheckpointStore:
         pruning: done first.
         observe: told of every layer that has been quantized.
         make: quantizes a weight in the place of `quantize`, such as into the nested form.
+        calibration: pictures that show what structured pruning loses. Blocks are then best asked for in order: each is
+            fitted to what the pruned ones before it make of the pictures, so that going back starts over.
 
     Raises:
         QuantizationError: no such bits, a model that cannot be quantized, or pruning that does not go with the rest.
@@ -94,6 +97,7 @@ class CheckpointStore:
         *,
         observe: Observer | None = None,
         make: Callable[[torch.Tensor], QuantizedWeight] | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
         if bits not in BITS and bits not in FLOAT_BITS:
             raise QuantizationError(f"weight bits {bits} are none of 1 to 8, 16, 32")
@@ -107,22 +111,24 @@ class CheckpointStore:
         self.parts = HeadParts.of(source)
         self._observe = observe
         self._make = make or partial(quantize, bits=bits, quantizer=quantizer, granularity=granularity)
+        self._tokens = None if calibration is None else calibration.tokens
+        self._fitted: Iterator[BlockWeights | None] | None = None
+        self._next = 0
 
     @cached_property
     def dropped(self) -> frozenset[int]:
         """Blocks that pruning drops, from 0; finding out reads the whole vision tower once."""
         if not self.pruning.blocks:
             return frozenset()
-        changes = [block_change(self._floats(block_prefix(index))) for index in range(self.parts.blocks)]
-        return choose_blocks(weight_influences(changes), self.pruning.blocks)
+        return choose_blocks(influences(self._floats, self.parts.blocks, self._tokens), self.pruning.blocks)
 
     def block(self, prefix: str) -> BlockWeights | None:
         """See `WeightStore`."""
-        if block_index(prefix) in self.dropped:
+        index = block_index(prefix)
+        if index in self.dropped:
             return None
-        structured = Pruning(heads=self.pruning.heads, neurons=self.pruning.neurons)
         with self._naming(prefix):
-            block = prune_block(self._floats(prefix), structured)
+            block = self._pruned(index)
         names = [f"{prefix}{name}" for name in BLOCK_LINEARS]
         linears = (block.qkv, block.projection, block.fc1, block.fc2)
         qkv, projection, fc1, fc2 = (self._quantized(name, linear) for name, linear in zip(names, linears, strict=True))
@@ -137,6 +143,21 @@ class CheckpointStore:
     def tensor(self, key: str) -> torch.Tensor:
         """See `WeightStore`."""
         return self._tensors([key])[key]
+
+    def _pruned(self, index: int) -> BlockWeights:
+        structured = self.pruning.structured
+        if self._tokens is None or not (structured.heads or structured.neurons):
+            return prune_block(self._floats(index), structured)
+        fitted = self._fitted
+        if fitted is None or index < self._next:
+            fitted = prune_tower(self._floats, self.parts.blocks, structured, self._tokens, self.dropped)
+            self._next = 0
+        self._fitted = None  # until it has gone well: an iterator that has failed gives no more
+        for _ in range(self._next, index):
+            next(fitted)
+        block = next(fitted)
+        self._fitted, self._next = fitted, index + 1
+        return block
 
     def _quantized(self, prefix: str, linear: LinearWeights) -> LinearWeights:
         with self._naming(f"{prefix}.weight"):
@@ -155,8 +176,9 @@ class CheckpointStore:
         except QuantizationError as error:
             raise QuantizationError(f"model '{self.source.name}': {what}: {error}") from error
 
-    def _floats(self, prefix: str) -> BlockWeights:
+    def _floats(self, index: int) -> BlockWeights:
         """A block as it lies in the checkpoint, float32."""
+        prefix = block_prefix(index)
         norms = [f"{prefix}{name}.{kind}" for name in BLOCK_NORMS for kind in ("weight", "bias")]
         tensors = self._read([f"{prefix}{name}" for name in BLOCK_LINEARS], norms)
         qkv, projection, fc1, fc2 = (self._linear(f"{prefix}{name}", tensors) for name in BLOCK_LINEARS)

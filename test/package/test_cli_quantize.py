@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 
 from laim_ros.cli import main
@@ -59,6 +60,20 @@ def test_the_report_is_a_picture(model: Path, tmp_path: Path, capsys: pytest.Cap
     assert picture.std() > 20
 
 
+def test_pictures_for_pruning_are_told(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pictures, out = tmp_path / "pictures", tmp_path / "head"
+    pictures.mkdir()
+    for number in range(3):
+        assert cv2.imwrite(str(pictures / f"{number}.png"), np.full((8, 8, 3), 80 * number, np.uint8))
+    (pictures / "torn.png").write_bytes(b"")
+    words = ["--prune", "heads:0.25,neurons:0.25,blocks:1", "--pictures", str(pictures), "--out", str(out)]
+    assert main(["quantize", str(model), *words]) == 0
+    shown = capsys.readouterr()
+    assert ", pruned by heads:0.25,neurons:0.25,blocks:1 with 3 pictures of pictures\n" in shown.out
+    assert shown.err == f"laim quantize: picture '{pictures / 'torn.png'}' is skipped: it cannot be read\n"
+    assert json.loads((out / "quantization.json").read_text())["calibration"] == "3 pictures of pictures"
+
+
 @pytest.mark.parametrize(
     ("words", "status", "told"),
     [
@@ -70,6 +85,10 @@ def test_the_report_is_a_picture(model: Path, tmp_path: Path, capsys: pytest.Cap
         (["--prune", "half"], 1, "prune 'half'"),
         (["--prune", "magnitude:0.5", "--quantizer", "exponential"], 1, "no level at zero"),
         (["--report", "report.jpg"], 2, "give a name that ends in .png"),
+        (["--pictures", "scenes:4"], 2, "pictures serve to prune heads, neurons or blocks; add for instance --prune"),
+        (["--pictures", "scenes:4", "--prune", "magnitude:0.5"], 2, "pictures serve to prune heads, neurons or blocks"),
+        (["--pictures", "scenes:none", "--prune", "blocks:1"], 1, "'none' is no number of scenes"),
+        (["--pictures", "no/such", "--prune", "heads:0.5"], 1, "pictures 'no/such': there is no such folder"),
     ],
 )
 def test_what_cannot_be_done_is_one_line_and_leaves_nothing(

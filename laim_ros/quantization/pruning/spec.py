@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from laim_ros.quantization.errors import QuantizationError
 
@@ -56,6 +56,11 @@ class Pruning:
 
     def __bool__(self) -> bool:
         return any(getattr(self, kind) for kind in self.__slots__)
+
+    @property
+    def structured(self) -> Pruning:
+        """The part that makes the vision tower smaller: everything but `magnitude`."""
+        return replace(self, magnitude=0.0)
 
     def __str__(self) -> str:
         """As `parse` reads it."""

@@ -14,7 +14,11 @@ from laim_ros.quantization.weights import BlockWeights
 
 
 def prune_tower(
-    read: Callable[[int], BlockWeights], count: int, pruning: Pruning, tokens: torch.Tensor | None = None
+    read: Callable[[int], BlockWeights],
+    count: int,
+    pruning: Pruning,
+    tokens: torch.Tensor | None = None,
+    dropped: frozenset[int] | None = None,
 ) -> Iterator[BlockWeights | None]:
     """Prunes the blocks in order.
 
@@ -25,6 +29,7 @@ def prune_tower(
         pruning: what goes.
         tokens: float32 (B, T, width), what the embeddings make of calibration pictures; None chooses by the weights
             alone.
+        dropped: positions of the blocks that go, where that is known already; else `pruning.blocks` says how many.
 
     Yields:
         Each block pruned, or None where it is dropped.
@@ -32,7 +37,8 @@ def prune_tower(
     Raises:
         QuantizationError: more blocks to drop than there are, or weights that cannot be pruned.
     """
-    dropped = choose_blocks(influences(read, count, tokens), pruning.blocks) if pruning.blocks else frozenset()
+    if dropped is None:
+        dropped = choose_blocks(influences(read, count, tokens), pruning.blocks) if pruning.blocks else frozenset()
     for position in range(count):
         if position in dropped:
             yield None

@@ -45,6 +45,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         model, model_id: the model that it was made of: its name then, and its id.
         bits: per weight, 1–8.
         quantizer, granularity, prune: as given to `laim quantize`.
+        calibration: the pictures that pruning was fitted to, such as `64 pictures of scenes`; empty where to none.
         nested: whether the best scales of all lower bit-widths are kept.
         last: last stage whose weights are here.
         blocks: of the vision tower in order; None for one that pruning has dropped.
@@ -58,10 +59,18 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     quantizer: Name
     granularity: Name
     prune: Annotated[str, msgspec.Meta(max_length=1024)]
+    calibration: Annotated[str, msgspec.Meta(max_length=1024)]
     nested: bool
     last: Name
     blocks: Annotated[tuple[BlockShape | None, ...], msgspec.Meta(min_length=1, max_length=_MAX_BLOCKS)]
     file_bytes: Annotated[int, msgspec.Meta(ge=8)]
+
+    @property
+    def pruned(self) -> str:
+        """What pruning was done, as the end of a sentence; empty where none."""
+        if not self.prune:
+            return ""
+        return f", pruned by {self.prune}" + (f" with {self.calibration}" if self.calibration else "")
 
     @property
     def family(self) -> str:

@@ -15,6 +15,7 @@ import msgspec
 
 from laim_ros.models.identity import PACKED_FILE, model_id, packed_head
 from laim_ros.models.source import SINGLE_FILE, ModelSource, shipped_models
+from laim_ros.quantization.calibration import Calibration
 from laim_ros.quantization.errors import QuantizationError
 from laim_ros.quantization.nested import quantize_nested
 from laim_ros.quantization.parts import BLOCK_LINEARS, block_index, block_prefix
@@ -44,6 +45,7 @@ class Packing:
         quantizer, granularity: as `quantize` takes them.
         pruning: done first.
         observe: is told of every layer.
+        calibration: pictures that show what structured pruning loses.
 
     Attributes:
         manifest: the content of `quantization.json`.
@@ -62,6 +64,7 @@ class Packing:
         granularity: str = "channel",
         pruning: Pruning | None = None,
         observe: Observer | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
         packed = packed_head(source)
         if packed is not None:
@@ -79,6 +82,7 @@ class Packing:
             pruning,
             observe=observe,
             make=partial(quantize_nested, granularity=granularity) if nested else None,
+            calibration=calibration,
         )
         parts = self._store.parts
         blocks = self._blocks()
@@ -94,6 +98,7 @@ class Packing:
             quantizer=quantizer,
             granularity=granularity,
             prune=str(self._store.pruning),
+            calibration="" if calibration is None else calibration.pictures,
             nested=nested,
             last="qformer",
             blocks=blocks,
