@@ -23,8 +23,10 @@ from laim_ros.quantization.stores import WeightStore, open_store
 FLOATS = {32: "float32", 16: "bfloat16"}
 """Number formats of the bit-widths that are not quantized."""
 
-
 QUANTIZER_CHOICES = ("auto", *QUANTIZER_NAMES)
+
+KEPT_BYTES = 64_000_000
+"""Heads that are small are kept, up to so many bytes together: going back to one takes no time."""
 
 
 class Heads:
@@ -61,6 +63,7 @@ class Heads:
         self._last, self._quantizer, self._engine = last, quantizer, engine
         self._prune = Pruning.parse(prune)
         self._stores: dict[int, WeightStore] = {}
+        self._kept: dict[tuple[int, str], SplitModel] = {}
         if quantizer not in QUANTIZER_CHOICES:
             raise QuantizationError(f"quantizer '{quantizer}' is none of {', '.join(QUANTIZER_CHOICES)}")
         make_engine(engine, self._device)
@@ -88,7 +91,7 @@ class Heads:
     def load(
         self, weight_bits: int, *, last: str | None = None, wanted: Callable[[], bool] = lambda: True
     ) -> SplitModel:
-        """The head at so many bits. Nothing is shared with heads loaded before, so they go on working meanwhile.
+        """The head at so many bits. Heads of other widths share nothing with it, so they go on working meanwhile.
 
         Args:
             weight_bits: 1–8, 16 or 32.
@@ -102,6 +105,13 @@ class Heads:
         """
         self.check(weight_bits)
         last = last or self._last
+        model = self._kept.get((weight_bits, last))
+        if model is None:
+            model = self._loaded(weight_bits, last, wanted)
+            self._keep(weight_bits, last, model)
+        return model
+
+    def _loaded(self, weight_bits: int, last: str, wanted: Callable[[], bool]) -> SplitModel:
         if self._plain(weight_bits):
             return load(self._source, last=last, dtype=FLOATS[weight_bits], device=str(self._device))
         if weight_bits == 16:
@@ -112,6 +122,11 @@ class Heads:
         model = load(self._source, last=last, device=str(self._device), builder=builder)
         _give_memory_back()
         return model
+
+    def _keep(self, weight_bits: int, last: str, model: SplitModel) -> None:
+        self._kept[weight_bits, last] = model
+        while sum(kept.weight_bytes for kept in self._kept.values()) > KEPT_BYTES:
+            del self._kept[next(iter(self._kept))]
 
     def _plain(self, weight_bits: int) -> bool:
         """Whether transformers' own layers do."""

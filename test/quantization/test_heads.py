@@ -90,6 +90,19 @@ def test_fewer_bits_take_less_memory(checkpoint) -> None:
     assert len(set(sizes)) == len(sizes)
 
 
+def test_small_heads_are_kept_and_large_ones_are_not(checkpoint, monkeypatch) -> None:
+    heads = Heads(str(checkpoint), device="cpu")
+    first = heads.load(8)
+    heads.load(4)
+    assert heads.load(8) is first
+    monkeypatch.setattr("laim_ros.quantization.heads.KEPT_BYTES", 2 * first.weight_bytes)
+    heads.load(2)
+    assert heads.load(8) is not first, "the oldest goes first"
+    monkeypatch.setattr("laim_ros.quantization.heads.KEPT_BYTES", first.weight_bytes - 1)
+    heads = Heads(str(checkpoint), device="cpu")
+    assert heads.load(8) is not heads.load(8)
+
+
 def test_a_dropped_block_passes_its_input_on(checkpoint, picture) -> None:
     pruned = Heads(str(checkpoint), device="cpu", prune="blocks:1").load(32)
     whole = load(str(checkpoint), last="qformer")
