@@ -26,7 +26,8 @@ many bits, which a robot takes as its model; the edge keeps the model itself.
   laim up role:=edge model:=laim-mini-blip2
 
 With --pictures, heads, neurons and blocks are chosen by what the model makes of these pictures, and what stays is
-fitted to do the work of what goes: less is lost, but a model of real size takes minutes and some gigabytes of memory.
+fitted to do the work of what goes. Less is lost; but it takes time: half an hour of two cores and 4 GB of memory for
+BLIP-2 at real size.
 
   laim quantize laim-mini-blip2 --prune neurons:0.25 --pictures scenes:64 --out small
   laim quantize laim-mini-blip2 --prune neurons:0.25 --pictures recorded/ --out small
@@ -59,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--pictures",
         metavar="SOURCE",
         help="prune heads, neurons and blocks by what these show: a folder of pictures, of which 64 are taken, or "
-        "scenes:N for N rendered scenes; minutes at real size (default: none, by the weights alone)",
+        "scenes:N for N rendered scenes; many minutes at real size (default: none, by the weights alone)",
     )
     add("--out", type=Path, required=True, metavar="DIR", help="folder to write; must not exist, or be empty")
     add("--report", type=Path, metavar="FILE", help="also draw the weights and their distortion, as PNG")
