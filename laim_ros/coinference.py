@@ -63,13 +63,13 @@ class RobotHalf:
         self._codec = lru_cache(_STREAMS_CACHED)(codec_for)
 
     @classmethod
-    def open(cls, model: str, robot: str, *, weight_bits: int | None = None, **choices: str) -> RobotHalf:
+    def open(cls, model: str, robot: str, *, weight_bits: int = 32, **choices: str) -> RobotHalf:
         """Loads a model, so that its bit-width can be changed later.
 
         Args:
             model: shipped name, local folder or hub id, or a folder that `laim quantize` wrote.
             robot: name of the robot.
-            weight_bits: of the head: 1–8, 16 or 32; None for the model as it is, 32 or what a packed folder has.
+            weight_bits: of the head: 1–8, 16, or 32 for the model as it is: float32, or what a packed folder has.
             choices: as `quantization.Heads` takes them: last, device, quantizer, prune, engine.
 
         Raises:
@@ -77,21 +77,25 @@ class RobotHalf:
             QuantizationError: or not at so many bits, or not with these choices.
         """
         heads = Heads(model, **choices)
-        return cls(heads.load(heads.own_bits if weight_bits is None else weight_bits), robot, heads)
+        return cls(heads.load(weight_bits), robot, heads)
 
     @property
     def weight_bits(self) -> int:
         """Bits per weight of the head in use."""
         return self.model.weight_bits
 
+    def bits_for(self, weight_bits: int) -> int:
+        """What asking for so many bits comes to; see `Heads.bits_for`."""
+        return weight_bits if self._heads is None else self._heads.bits_for(weight_bits)
+
     def set_weight_bits(self, weight_bits: int, wanted: Callable[[], bool] = lambda: True) -> None:
-        """Loads the head at another bit-width, runs it once, and puts it in the place of the one in use.
+        """Loads the head at another bit-width and puts it in the place of the one in use.
 
         Until then, and where loading fails, frames go through the old one: call this from another thread. The tail, if
         this half has one, stays as it is.
 
         Args:
-            weight_bits: 1–8, 16 or 32.
+            weight_bits: 1–8, 16, or 32 for the model as it is.
             wanted: asked now and then whether to go on.
 
         Raises:
@@ -101,12 +105,10 @@ class RobotHalf:
         """
         self.check_weight_bits(weight_bits)
         before = self.model
-        if weight_bits == before.weight_bits:
+        if self.bits_for(weight_bits) == before.weight_bits:
             return
         with_tail = before.last == "output"
         head = self._heads.load(weight_bits, last="qformer" if with_tail else before.last, wanted=wanted)
-        # The first run allocates what the later ones use; the frames need not wait for it.
-        head.run(torch.zeros((1, *head.image_size, 3), dtype=torch.uint8), "input", head.last)
         self.model = head.with_tail_of(before) if with_tail else head
 
     def check_weight_bits(self, weight_bits: int) -> None:

@@ -124,8 +124,9 @@ def _require_picture_size(source: ModelSource, where: str, pictures: PicturePrep
 
 def _skeleton(config: Blip2Config) -> Blip2ForConditionalGeneration:
     """The unsplit model without memory: the names of the weights, and modules to be filled."""
+    # With a dtype of its own, because transformers sets PyTorch's default for all threads to the configuration's.
     with torch.device("meta"):
-        return Blip2ForConditionalGeneration._from_config(config).eval()
+        return Blip2ForConditionalGeneration._from_config(config, dtype=torch.float32).eval()
 
 
 def _build(skeleton: Blip2ForConditionalGeneration, names: Sequence[str], builder: HeadBuilder) -> tuple[str, ...]:

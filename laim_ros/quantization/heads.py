@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
+from functools import cached_property
 
 import torch
 from torch import nn
@@ -67,8 +68,14 @@ class Heads:
         if quantizer not in QUANTIZER_CHOICES:
             raise QuantizationError(f"quantizer '{quantizer}' is none of {', '.join(QUANTIZER_CHOICES)}")
         make_engine(engine, self._device)
+        packed = packed_head(self._source)
+        if packed is not None and last == "output":
+            raise QuantizationError(
+                f"packed model '{model}' has no language model; use last_split qformer, or the model that it was made "
+                f"of: '{packed['model']}'"
+            )
 
-    @property
+    @cached_property
     def own_bits(self) -> int:
         """Bits per weight of the model as it is: 32, or those of a packed folder.
 
@@ -76,6 +83,10 @@ class Heads:
             ModelError, QuantizationError: a packed folder that does not say so.
         """
         return 32 if packed_head(self._source) is None else read_manifest(self._source).bits
+
+    def bits_for(self, weight_bits: int) -> int:
+        """What asking for so many bits comes to: 32 is the model as it is, with a packed folder what that has."""
+        return self.own_bits if weight_bits == 32 else weight_bits
 
     def check(self, weight_bits: int) -> None:
         """Whether the head can be had at so many bits, without loading it.
@@ -85,16 +96,17 @@ class Heads:
         """
         if weight_bits not in BIT_WIDTHS:
             raise QuantizationError(f"weight_bits {weight_bits} is none of {', '.join(map(str, BIT_WIDTHS))}")
+        weight_bits = self.bits_for(weight_bits)
         if not self._plain(weight_bits):
             self._store(weight_bits)
 
     def load(
         self, weight_bits: int, *, last: str | None = None, wanted: Callable[[], bool] = lambda: True
     ) -> SplitModel:
-        """The head at so many bits. Heads of other widths share nothing with it, so they go on working meanwhile.
+        """The head at so many bits, run once. Heads of other widths share nothing with it, and go on working meanwhile.
 
         Args:
-            weight_bits: 1–8, 16 or 32.
+            weight_bits: 1–8, 16, or 32 for the model as it is.
             last: as in the constructor; None takes that one.
             wanted: asked before each layer, whether to go on; not where transformers' own layers are loaded.
 
@@ -104,11 +116,15 @@ class Heads:
             QuantizationError: the head cannot be had at so many bits, or its weights are not finite.
         """
         self.check(weight_bits)
-        last = last or self._last
+        weight_bits, last = self.bits_for(weight_bits), last or self._last
         model = self._kept.get((weight_bits, last))
         if model is None:
             model = self._loaded(weight_bits, last, wanted)
-            self._keep(weight_bits, last, model)
+            # The first run allocates what the later ones use. One that is kept may be at work on a frame right now.
+            picture = torch.zeros((1, *model.image_size, 3), dtype=torch.uint8)
+            model.run(picture, "input", "qformer" if last == "output" else last)
+            if last != "output":
+                self._keep(weight_bits, last, model)
         return model
 
     def _loaded(self, weight_bits: int, last: str, wanted: Callable[[], bool]) -> SplitModel:
@@ -134,9 +150,11 @@ class Heads:
 
     def _store(self, weight_bits: int) -> WeightStore:
         if weight_bits not in self._stores:
-            self._stores[weight_bits] = open_store(
-                self._source, weight_bits, quantizer=self._quantizer, pruning=self._prune
-            )
+            store = open_store(self._source, weight_bits, quantizer=self._quantizer, pruning=self._prune)
+            known = next((vars(other)["dropped"] for other in self._stores.values() if "dropped" in vars(other)), None)
+            if known is not None:
+                store.dropped = known  # Which blocks go does not depend on the bits, and finding out reads them all.
+            self._stores[weight_bits] = store
         return self._stores[weight_bits]
 
 

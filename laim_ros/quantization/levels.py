@@ -23,5 +23,6 @@ def levels_of(quantizer: str, bits: int) -> torch.Tensor | None:
     if quantizer == "power_of_two":
         return torch.tensor([2.0**-k for k in range(count)], dtype=torch.float64).to(torch.float32)
     if quantizer == "exponential":
-        return torch.tensor([math.log(count * (count + 1) / (count - k) ** 2) for k in range(count)])
-    return torch.ones(1) if bits == 1 else None
+        values = [math.log(count * (count + 1) / (count - k) ** 2) for k in range(count)]
+        return torch.tensor(values, dtype=torch.float32)
+    return torch.ones(1, dtype=torch.float32) if bits == 1 else None

@@ -53,8 +53,8 @@ class HeadParts:
         # Modules without memory know best which tensors there are and which of them belong to linear layers.
         with torch.device("meta"):
             modules = {
-                "vision_model": Blip2VisionModel._from_config(vision),
-                "qformer": Blip2QFormerModel._from_config(config.qformer_config),
+                "vision_model": Blip2VisionModel._from_config(vision, dtype=torch.float32),
+                "qformer": Blip2QFormerModel._from_config(config.qformer_config, dtype=torch.float32),
             }
         linears, biased = {}, set()
         others: dict[str, tuple[int, ...]] = {"query_tokens": (1, config.num_query_tokens, _qformer_width(config))}

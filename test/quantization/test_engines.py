@@ -178,6 +178,12 @@ def test_eight_bit_activations_are_within_half_a_step(monkeypatch, one_pass, val
     assert float((rows.to(torch.float64) * row_scale - x).abs().max()) <= float(row_scale) * 0.501
 
 
+def test_activations_that_are_not_finite_are_told() -> None:
+    for value in (float("nan"), float("inf")):
+        with pytest.raises(QuantizationError, match="not finite"):
+            to_uint8(torch.tensor([[1.0, value]]))
+
+
 @pytest.mark.parametrize(("bits", "percent"), [(6, 10), (7, 48), (8, 167)])
 def test_what_an_int8_grid_does_to_the_exponential_quantizer(bits, percent) -> None:
     assert grid_harm("exponential", bits) == pytest.approx(percent / 100, abs=0.01)

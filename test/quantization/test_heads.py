@@ -159,7 +159,7 @@ def test_a_packed_8_bit_head_has_every_lower_width(packed, picture, checkpoint) 
 def test_what_cannot_be_had_is_refused_before_anything_is_loaded(checkpoint, packed) -> None:
     with pytest.raises(QuantizationError, match="weight_bits 9 is none of 1, 2"):
         Heads(str(checkpoint), device="cpu").check(9)
-    for bits in (3, 5, 16, 32):
+    for bits in (3, 5, 16):
         with pytest.raises(QuantizationError, match="4"):
             Heads(str(packed[4, "exponential"]), device="cpu").check(bits)
     with pytest.raises(QuantizationError, match="quantizer 'cubic' is none of auto, uniform"):
@@ -170,6 +170,25 @@ def test_what_cannot_be_had_is_refused_before_anything_is_loaded(checkpoint, pac
         Heads(str(checkpoint), device="cpu", prune="limbs:1")
     with pytest.raises(QuantizationError, match="uniform"):
         Heads(str(packed[4, "exponential"]), device="cpu", quantizer="uniform").check(4)
+
+
+def test_32_bits_of_a_packed_head_are_its_own(packed, picture) -> None:
+    heads = Heads(str(packed[4, "exponential"]), device="cpu")
+    assert heads.bits_for(32) == 4
+    assert heads.load(32) is heads.load(4)
+
+
+def test_a_packed_head_has_no_language_model(packed) -> None:
+    with pytest.raises(QuantizationError, match="use last_split qformer, or the model that it was made of"):
+        Heads(str(packed[8, "uniform"]), device="cpu", last="output")
+
+
+def test_loading_leaves_the_default_dtype_of_other_threads_alone(tmp_path, monkeypatch) -> None:
+    folder = make_random_blip2(tmp_path / "model", dtype=torch.bfloat16)
+    seen = set()
+    monkeypatch.setattr(torch, "set_default_dtype", lambda dtype: seen.add(dtype))
+    Heads(str(folder), device="cpu").load(4)
+    assert seen <= {torch.float32}
 
 
 def test_an_edge_refuses_a_packed_head_and_names_the_model(packed, checkpoint) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 
 import torch
+
+from laim_ros.quantization.errors import QuantizationError
 
 _TINY = 1e-30
 """Keeps the scale of an all-zero tensor from dividing by zero."""
@@ -18,11 +21,18 @@ def to_uint8(x: torch.Tensor) -> tuple[torch.Tensor, float, int]:
 
     Returns:
         uint8 of x's shape, the scale, and the zero point (0–254). Zero is represented exactly.
+
+    Raises:
+        QuantizationError: x holds a NaN or an infinity.
     """
     lowest, highest = (bound.item() for bound in torch.aminmax(x))
     lowest, highest = min(lowest, 0.0), max(highest, 0.0)
     # One step less than there are, so that rounding the zero point cannot push an end out of range.
     scale = (highest - lowest) / 254 or _TINY
+    if not math.isfinite(scale):
+        raise QuantizationError(
+            "the head's activations are not finite; its weights are damaged, or made for other pictures"
+        )
     zero_point = round(-lowest / scale)
     return _rounded(x, scale, zero_point), scale, zero_point
 

@@ -89,8 +89,7 @@ class VisionBlock(EngineLayer):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """float32 (B, tokens, width) to the same."""
-        if self._heads:
-            x = x + self.projection(self._attend(self.qkv(self.norm1(x))))
+        x = x + self.projection(self._attend(self.qkv(self.norm1(x))))
         return x + self.fc2(self.fc1(self.norm2(x)))
 
     def _attend(self, qkv: torch.Tensor) -> torch.Tensor:

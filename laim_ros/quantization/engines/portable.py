@@ -87,7 +87,7 @@ class _PackedLinear(EngineLayer):
         # Unpacked codes lie at the upper end of their bytes; one bit becomes ±64.
         places = 8 - weight.bits if weight.bits > 1 else 6
         self._scale = (weight.scale[:, 0].to(device) / (1 << places)).expand(weight.shape[0]).contiguous()
-        self._bias = torch.zeros(weight.shape[0], device=device) if bias is None else bias
+        self._bias = torch.zeros(weight.shape[0], dtype=torch.float32, device=device) if bias is None else bias
         self._scratch = scratch
         self._int8, self._float = has_int8(device), fast_float(device)
         self.nbytes = sum(plane.nbytes for plane in self._planes) + self._scale.nbytes + self._bias.nbytes
