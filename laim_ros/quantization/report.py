@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from laim_ros.quantization import uniform
 from laim_ros.quantization.errors import QuantizationError
 from laim_ros.quantization.granularity import Granularity
 from laim_ros.quantization.levels import levels_of
@@ -147,8 +148,7 @@ def typical_levels(samples: Sequence[LayerSample], made: Manifest) -> list[float
         ratios.append((scale / mean)[mean > 0])
     ratio = float(torch.cat(ratios).median())
     levels = levels_of(made.family, made.bits)
-    # Mid-tread: there is one more negative level than positive ones.
-    steps = range((1 << (made.bits - 1)) + 1) if levels is None else sorted(levels.tolist())
+    steps = range(uniform.largest_code(made.bits) + 1) if levels is None else sorted(levels.tolist())
     return [ratio * step for step in steps]
 
 

@@ -59,8 +59,17 @@ def test_levels_are_those_of_the_closed_form(exponential: list[LayerSample], bit
 def test_uniform_levels_have_equal_steps(exponential: list[LayerSample], bits: int) -> None:
     levels = report.typical_levels(exponential, manifest(bits, "uniform"))
     steps = {round(above - below, 5) for below, above in itertools.pairwise(levels)}
-    assert len(levels) == {1: 1, 4: 9}[bits]
+    assert len(levels) == {1: 1, 4: 8}[bits]
     assert len(steps) == {1: 0, 4: 1}[bits]
+
+
+@pytest.mark.parametrize("bits", range(1, 9))
+def test_uniform_levels_are_those_that_codes_reach(bits: int) -> None:
+    """Weights of every magnitude, quantized, end at each of the report's levels and at no other."""
+    rows = torch.linspace(0.0, 4.0, 20_000)[None]
+    reached = quantize(rows, bits, "uniform").dequantize().unique()
+    levels = report.typical_levels([LayerSample(rows, float(rows.mean()))], manifest(bits, "uniform"))
+    assert torch.tensor(levels) * rows.mean() == pytest.approx(reached, rel=1e-3, abs=1e-6)
 
 
 @pytest.mark.parametrize(
