@@ -71,7 +71,7 @@ def _described(name: str) -> SplitModel:
         return model
     made, heads = read_manifest(source), Heads(name, device="cpu")
     model = heads.load(heads.own_bits)
-    lower = " and every lower width" if made.family == "uniform" and made.bits > 1 else ""
+    lower = " and every lower width" if made.has_lower_bits else ""
     print(f"{name}: a robot's half made of '{made.model}', model id {model.model_id}")
     print(f"  {made.bits} bits per weight{lower}, {made.quantizer} per {made.granularity}{made.pruned}")
     print(

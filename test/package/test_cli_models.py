@@ -46,6 +46,22 @@ def test_a_packed_head_says_what_it_is_made_of(tmp_path: Path, capsys: pytest.Ca
         assert f"\n  {point} " in shown
 
 
+@pytest.mark.parametrize(
+    ("bits", "quantizer", "lower"),
+    [(4, "uniform", ""), (8, "uniform", " and every lower width"), (8, "exponential", "")],
+)
+def test_lower_widths_are_told_where_a_packed_head_has_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], bits: int, quantizer: str, lower: str
+) -> None:
+    from laim_ros.models.random_checkpoint import make_random_blip2
+
+    folder, head = str(make_random_blip2(tmp_path / "random")), str(tmp_path / "head")
+    assert main(["quantize", folder, "--bits", str(bits), "--quantizer", quantizer, "--out", head]) == 0
+    capsys.readouterr()
+    assert main(["models", head]) == 0
+    assert f"  {bits} bits per weight{lower}, {quantizer} per channel\n" in capsys.readouterr().out
+
+
 def test_a_model_that_is_not_there_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models", "no/such/folder/here"]) == 1
     shown = capsys.readouterr().err

@@ -77,6 +77,11 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """The quantizer as `QuantizedWeight` names it: however its scale was found."""
         return family_of(self.quantizer)
 
+    @property
+    def has_lower_bits(self) -> bool:
+        """Whether every lower bit-width follows from these codes, with `nested` best scales or without."""
+        return self.bits == 8 and self.family == "uniform"
+
     def digest(self) -> str:
         """Hex SHA-256, also in the header of `model.safetensors`: tells whether the two files belong together."""
         return hashlib.sha256(msgspec.json.encode(self)).hexdigest()

@@ -126,14 +126,13 @@ class PackedStore:
 
 
 def _require_bits(made: Manifest, bits: int, name: str) -> None:
-    nested = made.bits == 8 and made.family == "uniform"
-    if bits == made.bits or (nested and 1 <= bits < 8):
+    if bits == made.bits or (made.has_lower_bits and 1 <= bits < 8):
         return
     if 1 <= bits <= 8:
         fix = f"pack '{made.model}' again with `laim quantize --bits {bits}`, or with --bits 8 for all of 1 to 8"
     else:
         fix = f"use the model that it was made of, '{made.model}'"
-    has = "1 to 8" if nested else made.bits
+    has = "1 to 8" if made.has_lower_bits else made.bits
     raise QuantizationError(f"packed model '{name}' has weights of {has} bits, not {bits}; {fix}")
 
 
