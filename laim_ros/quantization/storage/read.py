@@ -63,7 +63,7 @@ class PackedStore:
             qkv, projection, fc1, fc2 = (self._linear(file, f"{prefix}{name}") for name in BLOCK_LINEARS)
             norm1, norm2 = (
                 NormWeights(
-                    _floats(file, f"{prefix}{name}.weight"), _floats(file, f"{prefix}{name}.bias"), self._parts.eps
+                    *(self._floats(file, f"{prefix}{name}.{kind}") for kind in ("weight", "bias")), self._parts.eps
                 )
                 for name in BLOCK_NORMS
             )
@@ -77,20 +77,24 @@ class PackedStore:
     def tensor(self, key: str) -> torch.Tensor:
         """See `WeightStore`."""
         with self._opened() as file:
-            return _floats(file, key)
+            return self._floats(file, key)
 
     def _linear(self, file: Any, prefix: str) -> LinearWeights:
         made = self.manifest
         planes = tuple(
             file.get_tensor(f"{prefix}.weight.planes.{number}") for number in range(len(PLANE_WIDTHS[made.bits]))
         )
-        scale = _floats(file, f"{prefix}.weight.scale")
-        lower = _floats(file, f"{prefix}.weight.lower_scales") if made.nested else None
-        if not torch.isfinite(scale).all():
-            raise self._damaged(f"{prefix}.weight.scale holds NaN or infinite values")
+        scale = self._floats(file, f"{prefix}.weight.scale")
+        lower = self._floats(file, f"{prefix}.weight.lower_scales") if made.nested else None
         weight = QuantizedWeight(self._shapes[prefix], made.bits, made.family, scale, planes, lower)
-        bias = _floats(file, f"{prefix}.bias") if prefix in self._parts.biased else None
+        bias = self._floats(file, f"{prefix}.bias") if prefix in self._parts.biased else None
         return LinearWeights(weight if self.bits == made.bits else derive(weight, self.bits), bias)
+
+    def _floats(self, file: Any, key: str) -> torch.Tensor:
+        tensor = file.get_tensor(key).to(torch.float32, copy=True)
+        if not torch.isfinite(tensor).all():
+            raise self._damaged(f"{key} holds NaN or infinite values")
+        return tensor
 
     @contextmanager
     def _opened(self) -> Iterator[Any]:
@@ -138,7 +142,3 @@ def _require_bits(made: Manifest, bits: int, name: str) -> None:
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
-
-
-def _floats(file: Any, key: str) -> torch.Tensor:
-    return file.get_tensor(key).to(torch.float32, copy=True)
