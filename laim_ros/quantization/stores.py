@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 
 from laim_ros.models.identity import packed_head
 from laim_ros.models.source import ModelSource
 from laim_ros.models.weights import read_tensors, require_complete
-from laim_ros.quantization.calibration import Calibration
 from laim_ros.quantization.errors import QuantizationError
 from laim_ros.quantization.granularity import Granularity
 from laim_ros.quantization.parts import BLOCK_LINEARS, BLOCK_NORMS, HeadParts, block_index, block_prefix
@@ -28,6 +27,9 @@ from laim_ros.quantization.quantize import QUANTIZER_NAMES, quantize
 from laim_ros.quantization.quantized_weight import BITS, QuantizedWeight
 from laim_ros.quantization.storage.read import PackedStore
 from laim_ros.quantization.weights import BlockWeights, LinearWeights, NormWeights
+
+if TYPE_CHECKING:  # it takes scenes and picture sources along, which no robot needs
+    from laim_ros.quantization.calibration import Calibration
 
 FLOAT_BITS = (16, 32)
 """Weight bits at which a store gives floats."""
@@ -68,6 +70,10 @@ class WeightStore(Protocol):
             QuantizationError, ModelError: as `block`.
         """
         ...
+
+
+class _CheckpointError(QuantizationError):
+    """A tensor of the checkpoint that cannot be used; the message names model and tensor already."""
 
 
 class CheckpointStore:
@@ -173,6 +179,8 @@ class CheckpointStore:
     def _naming(self, what: str) -> Iterator[None]:
         try:
             yield
+        except _CheckpointError:
+            raise
         except QuantizationError as error:
             raise QuantizationError(f"model '{self.source.name}': {what}: {error}") from error
 
@@ -203,13 +211,13 @@ class CheckpointStore:
         require_complete(self.source, set(keys) - tensors.keys())
         for key, tensor in tensors.items():
             if tuple(tensor.shape) != self._shape(key):
-                raise QuantizationError(
+                raise _CheckpointError(
                     f"model '{self.source.name}': {key} has shape {tuple(tensor.shape)}, but config.json asks for "
                     f"{self._shape(key)}"
                 )
             # `quantize` looks at the weights of linear layers itself.
             if key.removesuffix(".weight") not in self.parts.linears and not torch.isfinite(tensor).all():
-                raise QuantizationError(f"model '{self.source.name}': {key} holds NaN or infinite values")
+                raise _CheckpointError(f"model '{self.source.name}': {key} holds NaN or infinite values")
         return tensors
 
     def _shape(self, key: str) -> tuple[int, ...]:
@@ -217,7 +225,7 @@ class CheckpointStore:
         if prefix in self.parts.linears:
             return self.parts.linears[prefix] if kind == "weight" else self.parts.linears[prefix][:1]
         if key not in self.parts.others:
-            raise QuantizationError(f"model '{self.source.name}': {key} is no weight of the head")
+            raise _CheckpointError(f"model '{self.source.name}': {key} is no weight of the head")
         return self.parts.others[key]
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -95,6 +97,22 @@ def test_only_the_nodes_know_ros_and_light_parts_stay_light() -> None:
         found = {name.split(".")[0] for name in imports_of(path)} & forbidden
         wrong += [f"{path.relative_to(ROOT)} imports {name}" for name in sorted(found)]
     assert not wrong
+
+
+def test_a_robot_loads_no_scenes_and_no_picture_sources() -> None:
+    """Pruning with pictures needs both, but only where heads are packed."""
+    script = "import sys, laim_ros.coinference; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = {".".join(name.split(".")[:2]) for name in run.stdout.split() if name.startswith("laim_ros.")}
+    assert "laim_ros.quantization" in loaded
+    assert not loaded & {"laim_ros.scenes", "laim_ros.sources"}
+    pictured = {"scenes", "sources"}
+    importing = {
+        str(path.relative_to(PACKAGE))
+        for path in (PACKAGE / "quantization").rglob("*.py")
+        if any(name.split(".")[1] in pictured for name in imports_of(path) if name.startswith("laim_ros."))
+    }
+    assert importing == {"quantization/calibration.py"}
 
 
 @pytest.mark.parametrize("folder", ["laim_ros", "launch", "training", "bench", "test"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +22,9 @@ from laim_ros.quantization.storage.read import PackedStore
 from laim_ros.quantization.storage.write import Packing
 from laim_ros.quantization.stores import CheckpointStore
 
-FC1 = "vision_model.encoder.layers.0.mlp.fc1.weight"
+BLOCK = "vision_model.encoder.layers.0."
+FC1 = f"{BLOCK}mlp.fc1.weight"
+QUERY = "qformer.encoder.layer.0.attention.attention.query"
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +37,14 @@ def whole(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A packed folder that is in order; not to be changed."""
     folder = tmp_path_factory.mktemp("whole") / "packed"
     Packing(ModelSource("checkpoint", checkpoint), 4, "uniform_absmax").write(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def nested(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One of 8 uniform bits with all fewer ones; not to be changed."""
+    folder = tmp_path_factory.mktemp("nested") / "packed"
+    Packing(ModelSource("checkpoint", checkpoint), 8, "uniform").write(folder)
     return folder
 
 
@@ -175,15 +186,30 @@ def test_a_missing_file_is_named(packed: Path, name: str) -> None:
         opened(packed)
 
 
-def test_a_flipped_scale_is_noticed(packed: Path) -> None:
-    tensors = load_file(packed / "model.safetensors")
-    marker = tensors[f"{FC1}.scale"].numpy().tobytes()
-    path = packed / "model.safetensors"
-    content = path.read_bytes()
-    assert content.count(marker) == 1
-    path.write_bytes(content.replace(marker, b"\xff" * len(marker)))
-    with pytest.raises(QuantizationError, match="holds NaN or infinite values; copy it again"):
-        opened(packed).block("vision_model.encoder.layers.0.")
+@pytest.mark.parametrize(
+    ("key", "read"),
+    [
+        (f"{FC1}.scale", lambda store: store.block(BLOCK)),
+        (f"{FC1}.lower_scales", lambda store: store.block(BLOCK)),
+        (FC1.replace("weight", "bias"), lambda store: store.block(BLOCK)),
+        (f"{BLOCK}layer_norm2.weight", lambda store: store.block(BLOCK)),
+        (f"{BLOCK}layer_norm1.bias", lambda store: store.block(BLOCK)),
+        (f"{QUERY}.bias", lambda store: store.linear(QUERY)),
+        ("query_tokens", lambda store: store.tensor("query_tokens")),
+    ],
+)
+@pytest.mark.parametrize("bits", [8, 3])
+def test_floats_that_are_not_finite_are_named(
+    nested: Path, tmp_path: Path, key: str, read: Callable[[PackedStore], object], bits: int
+) -> None:
+    folder = shutil.copytree(nested, tmp_path / "packed")
+    source = find_source(str(folder))
+    place = source.tensors[key]
+    with (folder / "model.safetensors").open("r+b") as file:
+        file.seek(place.begin)
+        file.write(b"\xff" * 4)
+    with pytest.raises(QuantizationError, match=rf": {re.escape(key)} holds NaN or infinite values; copy it again"):
+        read(PackedStore(source, bits))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
@@ -196,8 +222,9 @@ def test_weights_that_are_not_finite_leave_nothing_behind(
     tensors[key].view(-1)[3] = value
     save_file(tensors, folder / "model.safetensors")
     packing = Packing(ModelSource("broken", folder), 4, "uniform_absmax")
-    with pytest.raises(QuantizationError, match=f"model 'broken'.*{key}"):
+    with pytest.raises(QuantizationError, match=f"^model 'broken': {key}[: ].*holds NaN") as raised:
         packing.write(tmp_path / "out")
+    assert str(raised.value).count("model 'broken'") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["broken"]
 
 
@@ -217,7 +244,8 @@ def test_weights_of_another_shape_are_refused(checkpoint: Path, tmp_path: Path) 
     config = json.loads((folder / "config.json").read_text())
     config["vision_config"]["intermediate_size"] = 96
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(QuantizationError, match=r"fc1\.\w+ has shape \(64.*config\.json asks for \(96"):
+    told = r"^model 'odd': vision_model\.\S+\.fc1\.\w+ has shape \(64[^']*config\.json asks for \(96[^']*$"
+    with pytest.raises(QuantizationError, match=told):
         Packing(ModelSource("odd", folder), 4, "uniform").write(tmp_path / "packed")
     assert not (tmp_path / "packed").exists()
 

@@ -9,13 +9,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
 
 from laim_ros.models.identity import PACKED_FILE, model_id, packed_head
 from laim_ros.models.source import SINGLE_FILE, ModelSource, shipped_models
-from laim_ros.quantization.calibration import Calibration
 from laim_ros.quantization.errors import QuantizationError
 from laim_ros.quantization.nested import quantize_nested
 from laim_ros.quantization.parts import BLOCK_LINEARS, block_index, block_prefix
@@ -32,6 +31,9 @@ from laim_ros.quantization.storage.layout import (
 )
 from laim_ros.quantization.storage.manifest import FORMAT_VERSION, BlockShape, Manifest
 from laim_ros.quantization.stores import CheckpointStore, Observer
+
+if TYPE_CHECKING:
+    from laim_ros.quantization.calibration import Calibration
 
 _COPIED = ("config.json", "processor_config.json", "preprocessor_config.json")
 
