@@ -40,14 +40,7 @@ class QuantizedWeight:
     lower_scales: torch.Tensor | None = None
 
     @classmethod
-    def from_codes(
-        cls,
-        codes: torch.Tensor,
-        scale: torch.Tensor,
-        bits: int,
-        quantizer: str,
-        lower_scales: torch.Tensor | None = None,
-    ) -> QuantizedWeight:
+    def from_codes(cls, codes: torch.Tensor, scale: torch.Tensor, bits: int, quantizer: str) -> QuantizedWeight:
         """Packs codes.
 
         Args:
@@ -55,7 +48,6 @@ class QuantizedWeight:
             scale: float32 (1, 1), (N, 1) or (N, K / G).
             bits: 1–8.
             quantizer: that the codes belong to.
-            lower_scales: as the attribute.
 
         Raises:
             QuantizationError: shapes that do not fit each other.
@@ -63,7 +55,7 @@ class QuantizedWeight:
         shape = (codes.shape[0], codes.shape[1])
         if scale.ndim != 2 or shape[0] % scale.shape[0] or shape[1] % scale.shape[1]:
             raise QuantizationError(f"scales of shape {tuple(scale.shape)} do not fit a weight of {shape}")
-        return cls(shape, bits, quantizer, scale, planes.pack(codes, bits), lower_scales)
+        return cls(shape, bits, quantizer, scale, planes.pack(codes, bits))
 
     @property
     def nbytes(self) -> int:

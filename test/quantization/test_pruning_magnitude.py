@@ -33,14 +33,6 @@ def test_the_smallest_go(array, share):
         assert gone.max() <= weight[kept].abs().min()
 
 
-@given(matrices, shares)
-def test_per_channel_takes_the_same_share_of_every_row(array, share):
-    weight = torch.from_numpy(array)
-    pruned = prune_magnitude(weight, share, per_channel=True)
-    rows = [prune_magnitude(row[None], share) for row in weight]
-    assert torch.equal(pruned, torch.cat(rows))
-
-
 def test_a_constant_tensor_does_not_vanish():
     assert int((prune_magnitude(torch.full((4, 6), -2.0), 0.25) == 0).sum()) == 6
 

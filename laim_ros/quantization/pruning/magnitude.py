@@ -13,7 +13,7 @@ from laim_ros.quantization.pruning.spec import Pruning
 from laim_ros.quantization.weights import LinearWeights
 
 
-def prune_magnitude(weight: torch.Tensor, ratio: float, *, per_channel: bool = False) -> torch.Tensor:
+def prune_magnitude(weight: torch.Tensor, ratio: float) -> torch.Tensor:
     """Sets the weights of the least magnitude to zero [Han et al. 2015, arXiv 1506.02626].
 
     For a given number of zeros this has the least L1 and the least L2 distance to the weights.
@@ -22,7 +22,6 @@ def prune_magnitude(weight: torch.Tensor, ratio: float, *, per_channel: bool = F
         weight: floating point (N, K).
         ratio: share that becomes zero, 0 ≤ ratio < 1: exactly round(ratio · size) weights, or more where there were
             more zeros; of equal magnitudes the first ones go first.
-        per_channel: take that share of every row instead of the whole tensor.
 
     Returns:
         A new tensor like `weight`.
@@ -34,17 +33,17 @@ def prune_magnitude(weight: torch.Tensor, ratio: float, *, per_channel: bool = F
     if not torch.isfinite(weight).all():
         raise QuantizationError("weights to prune: NaN or infinite; fetch or export the checkpoint again")
     pruned = weight.clone(memory_format=torch.contiguous_format)
-    rows = pruned if per_channel else pruned.view(1, -1)
-    zeros = round(ratio * rows.shape[1])
+    flat = pruned.view(-1)
+    zeros = round(ratio * len(flat))
     if not zeros:
         return pruned
-    magnitudes = rows.abs()
-    limit = magnitudes.kthvalue(zeros, dim=1, keepdim=True).values
+    magnitudes = flat.abs()
+    limit = magnitudes.kthvalue(zeros).values
     below = magnitudes < limit
     # At the limit itself only as many as are still wanted: a constant tensor must not vanish altogether.
     at_limit = magnitudes == limit
-    wanted = zeros - below.sum(dim=1, keepdim=True)
-    rows[below | (at_limit & (at_limit.cumsum(dim=1) <= wanted))] = 0
+    wanted = zeros - below.sum()
+    flat[below | (at_limit & (at_limit.cumsum(dim=0) <= wanted))] = 0
     return pruned
 
 
