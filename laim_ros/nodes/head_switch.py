@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,9 +22,6 @@ if TYPE_CHECKING:  # PyTorch takes seconds to import, and nodes are on the graph
 _NICENESS = 2
 """How far loading stands back behind frames: to two thirds of their share where they take all there is. Not further: a
 head of real size would then take minutes, and the frames would pay for the same work all the same."""
-
-_AS_IT_IS = 32
-"""The default of `weight_bits`: with a packed folder, the bits that it was packed with."""
 
 _FIRST_PICTURE = (480, 640, 3)
 
@@ -50,14 +47,14 @@ def open_half(values: Mapping[str, ParameterValue], plan: Plan, robot: str) -> R
     half = RobotHalf.open(
         values["model"],
         robot,
-        weight_bits=None if plan.weight_bits == _AS_IT_IS else plan.weight_bits,
+        weight_bits=plan.weight_bits,
         last=values["last_split"],
         device=values["device"],
         quantizer=values["quantizer"],
         prune=values["prune"],
         engine=values["engine"],
     )
-    half.check(replace(plan, weight_bits=half.weight_bits))
+    half.check(plan)
     at_output = half.model.last == "output"
     warm_up, _ = half.features(np.zeros(_FIRST_PICTURE, np.uint8), "qformer" if at_output else half.model.last)
     if at_output:
@@ -68,13 +65,13 @@ def open_half(values: Mapping[str, ParameterValue], plan: Plan, robot: str) -> R
 class HeadSwitch:
     """Brings a half to the bit-width that is wanted, in a thread of its own, while the old head serves. Thread-safe.
 
-    What is wanted while a head is being loaded is loaded after it; of several wishes only the newest. A wish that
-    failed is not tried again until there is another.
+    Only the newest wish counts: a head that is being loaded for an older one is given up after the layer in hand. A
+    wish that failed is tried again when it is uttered again.
 
     Args:
         half: whose head is replaced.
         switched: told how many seconds it took, in the thread, after the new head has begun to serve.
-        failed: told why a wish could not be fulfilled, in the thread.
+        failed: told of trouble, in the thread: why a wish could not be fulfilled, or what `switched` raised.
     """
 
     def __init__(self, half: RobotHalf, switched: Callable[[float], object], failed: Callable[[str], object]) -> None:
@@ -87,14 +84,19 @@ class HeadSwitch:
 
     @property
     def trouble(self) -> str:
-        """Why the bit-width in force is not the one that is wanted; empty if it is, or soon will be."""
+        """Why the bit-width in force is not the one that is wanted, or that its change could not be told; else empty."""
         with self._changed:
             return self._trouble
 
     def want(self, weight_bits: int) -> None:
-        """Asks for a bit-width; returns at once."""
+        """Asks for a bit-width, once more where it failed; 32 is the model as it is. Returns at once.
+
+        Raises:
+            ModelError, QuantizationError: a packed folder that does not say how many bits it has.
+        """
+        weight_bits = self._half.bits_for(weight_bits)
         with self._changed:
-            if weight_bits == self._wanted or self._closed:
+            if self._closed or (weight_bits == self._wanted and not self._trouble):
                 return
             self._wanted, self._trouble = weight_bits, ""
             if self._thread is None:
@@ -128,16 +130,24 @@ class HeadSwitch:
         }
 
     def _loop(self) -> None:
+        # Imported here, as it brings PyTorch along.
+        from laim_ros.quantization.errors import GivenUpError
+
         _stand_back()
         while (weight_bits := self._next()) is not None:
             began_s = time.perf_counter()
             try:
-                self._half.set_weight_bits(weight_bits, lambda: not self._closed)
+                self._half.set_weight_bits(weight_bits, partial(self._wants, weight_bits))
+            except GivenUpError:
+                continue  # as was asked for: another wish has come, or the end
             except Exception as error:  # also memory that does not suffice: the old head serves on
-                if not self._closed:
-                    self._tell(weight_bits, error)
-            else:
+                stays = f"weight_bits stays {self._half.weight_bits}, {weight_bits} could not be loaded"
+                self._complain(weight_bits, f"{stays}: {_in_words(error)}")
+                continue
+            try:
                 self._switched(time.perf_counter() - began_s)
+            except Exception as error:  # whoever listens must not end the thread: later wishes would be lost
+                self._complain(weight_bits, f"weight_bits is {weight_bits}, but telling so failed: {_in_words(error)}")
 
     def _next(self) -> int | None:
         """The bit-width to load, once there is one; None when closed."""
@@ -147,13 +157,27 @@ class HeadSwitch:
             )
             return None if self._closed else self._wanted
 
-    def _tell(self, weight_bits: int, error: Exception) -> None:
-        reason = f"{error}" if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-        reason = f"weight_bits stays {self._half.weight_bits}, {weight_bits} could not be loaded: {reason}"
+    def _wants(self, weight_bits: int) -> bool:
+        return not self._closed and self._wanted == weight_bits
+
+    def _complain(self, weight_bits: int, reason: str) -> None:
+        if self._closed:
+            return
+        self._set_trouble(weight_bits, reason)
+        try:
+            self._failed(reason)
+        except Exception as error:
+            self._set_trouble(weight_bits, f"{reason}; telling so failed: {_in_words(error)}")
+
+    def _set_trouble(self, weight_bits: int, reason: str) -> None:
         with self._changed:
+            # A newer wish is not in trouble yet, and would not be tried if it were.
             if self._wanted == weight_bits:
                 self._trouble = reason
-        self._failed(reason)
+
+
+def _in_words(error: Exception) -> str:
+    return f"{error}" if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
 
 
 def _stand_back() -> None:

@@ -15,10 +15,13 @@ from ros_harness import wait_for
 
 from laim_ros.coinference import RobotHalf
 from laim_ros.models.random_checkpoint import make_random_blip2
+from laim_ros.models.source import find_source
 from laim_ros.nodes.head_switch import HeadSwitch, open_half
 from laim_ros.parameters import TABLES
 from laim_ros.plan import Plan
 from laim_ros.quantization import Heads, QuantizationError
+from laim_ros.quantization.errors import GivenUpError
+from laim_ros.quantization.storage.write import Packing
 
 IMAGE = np.full((30, 40, 3), 90, np.uint8)
 DEFAULTS = {entry.name: entry.default for entry in TABLES["robot"]}
@@ -34,13 +37,18 @@ class HeldHeads(Heads):
         self.asked: list[int] = []
         self.threads: list[int] = []
         self.niceness: list[int] = []
+        self.given_up: list[int] = []
 
     def load(self, weight_bits: int, **choices: object):
         self.asked.append(weight_bits)
         self.threads.append(torch.get_num_threads())
         self.niceness.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
         assert self.gate.wait(100)
-        return super().load(weight_bits, **choices)
+        try:
+            return super().load(weight_bits, **choices)
+        except GivenUpError:
+            self.given_up.append(weight_bits)
+            raise
 
 
 class Bench:
@@ -72,7 +80,7 @@ def bench(model):
     made.switch.close()
 
 
-def test_the_newest_wish_is_loaded_after_the_one_in_hand_and_others_are_skipped(bench):
+def test_the_newest_wish_is_loaded_and_the_others_are_given_up_or_skipped(bench):
     bench.heads.gate.clear()
     bench.switch.want(4)
     wait_for(lambda: bench.heads.asked)
@@ -82,8 +90,8 @@ def test_the_newest_wish_is_loaded_after_the_one_in_hand_and_others_are_skipped(
     assert bench.switch.figures()["weight_bits"] == 32
     assert bench.switch.figures()["weight_bits_wanted"] == 2
     bench.heads.gate.set()
-    wait_for(lambda: len(bench.switched) == 2)
-    assert bench.heads.asked == [4, 2]
+    wait_for(lambda: bench.switched)
+    assert (bench.heads.asked, bench.heads.given_up, len(bench.switched)) == ([4, 2], [4], 1)
     assert bench.ran() == 2
     assert "weight_bits_wanted" not in bench.switch.figures()
     assert (bench.failed, bench.switch.trouble) == ([], "")
@@ -95,8 +103,12 @@ def test_a_wish_taken_back_while_it_is_loaded_ends_where_it_began(bench):
     wait_for(lambda: bench.heads.asked)
     bench.switch.want(32)
     bench.heads.gate.set()
-    wait_for(lambda: len(bench.switched) == 2)
+    wait_for(lambda: bench.heads.given_up)
     assert bench.ran() == 32
+    bench.switch.want(8)
+    wait_for(lambda: bench.switched)
+    assert (bench.heads.asked, bench.heads.given_up, len(bench.switched)) == ([4, 8], [4], 1)
+    assert (bench.failed, bench.switch.trouble) == ([], "")
 
 
 def test_the_bits_in_force_are_not_loaded_again(bench):
@@ -128,13 +140,71 @@ def test_a_wish_that_fails_is_told_and_the_next_one_is_tried(model, tmp_path):
     assert bench.switch.trouble == bench.failed[0]
     assert bench.switch.figures()["weight_bits_wanted"] == 4
     assert bench.ran() == 32
-    bench.switch.want(4)
     (folder / "model.safetensors").write_bytes(weights)
     bench.switch.want(8)
     wait_for(lambda: bench.switched)
     assert bench.heads.asked == [4, 8]
     assert (bench.ran(), bench.switch.trouble, len(bench.failed)) == (8, "", 1)
     bench.switch.close()
+
+
+def test_a_wish_that_failed_is_tried_again_when_it_is_uttered_again(model, tmp_path):
+    folder = Path(shutil.copytree(model, tmp_path / "model"))
+    weights = (folder / "model.safetensors").read_bytes()
+    bench = Bench(str(folder))
+    (folder / "model.safetensors").write_bytes(weights[:-4000])
+    for failures in (1, 2):
+        bench.switch.want(4)
+        wait_for(lambda expected=failures: len(bench.failed) == expected)
+    (folder / "model.safetensors").write_bytes(weights)
+    bench.switch.want(4)
+    wait_for(lambda: bench.switched)
+    assert (bench.heads.asked, bench.ran(), bench.switch.trouble) == ([4, 4, 4], 4, "")
+    bench.switch.close()
+
+
+def test_who_cannot_be_told_does_not_end_the_thread(bench):
+    def raises(_: object) -> None:
+        raise RuntimeError("nobody listens")
+
+    switch = HeadSwitch(bench.half, raises, raises)
+    switch.want(4)
+    wait_for(lambda: switch.trouble.count("nobody listens") == 2)
+    assert "weight_bits is 4, but telling so failed: RuntimeError: nobody listens" in switch.trouble
+    assert bench.ran() == 4
+    switch.want(2)
+    wait_for(lambda: bench.ran() == 2)
+    wait_for(lambda: switch.trouble.count("nobody listens") == 2)
+
+    class Full(Heads):
+        def load(self, weight_bits: int, **choices: object):
+            raise MemoryError("no more")
+
+    kind, bench.heads.__class__ = bench.heads.__class__, Full
+    switch.want(8)
+    wait_for(lambda: switch.trouble.endswith("telling so failed: RuntimeError: nobody listens"))
+    assert "8 could not be loaded: MemoryError: no more" in switch.trouble
+    bench.heads.__class__ = kind
+    switch.want(8)
+    wait_for(lambda: bench.ran() == 8)
+    switch.close()
+
+
+def test_32_bits_of_a_packed_folder_are_its_own(model, tmp_path):
+    Packing(find_source(model), 8, "uniform").write(tmp_path / "packed")
+    bench = Bench(str(tmp_path / "packed"))
+    assert bench.ran() == 8
+    bench.switch.want(32)
+    assert "weight_bits_wanted" not in bench.switch.figures()
+    for wanted, bits in ((4, 4), (32, 8)):
+        bench.switch.want(wanted)
+        wait_for(lambda expected=bits: bench.ran() == expected)
+    bench.switch.close()
+    assert bench.heads.asked[0] == 4
+    assert "weight_bits_wanted" not in bench.switch.figures()
+    assert (bench.failed, bench.switch.trouble) == ([], "")
+    values = {**DEFAULTS, "model": str(tmp_path / "packed"), "device": "cpu"}
+    assert open_half(values, Plan(weight_bits=32), "/robot").weight_bits == 8
 
 
 def test_memory_that_does_not_suffice_costs_the_wish_alone(bench):
