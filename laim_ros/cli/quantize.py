@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,9 @@ from laim_ros.cli.errors import CommandError, UsageError
 from laim_ros.cli.values import integer
 
 if TYPE_CHECKING:
+    from laim_ros.quantization.storage.manifest import Manifest
     from laim_ros.quantization.storage.write import Packing
+    from laim_ros.quantization.survey import LayerSample
 
 NAME = "quantize"
 HELP = "pack the robot's half of a model into b bits per weight"
@@ -75,8 +77,8 @@ def run(options: argparse.Namespace) -> int:
     from laim_ros.quantization import QuantizationError
     from laim_ros.quantization.calibration import Calibration
     from laim_ros.quantization.pruning import Pruning
-    from laim_ros.quantization.report import draw_report, require_matplotlib
-    from laim_ros.quantization.storage.write import Packing, require_empty
+    from laim_ros.quantization.report import require_matplotlib
+    from laim_ros.quantization.storage.write import Packing, require_empty, require_packable
     from laim_ros.quantization.survey import Survey
 
     try:
@@ -91,6 +93,8 @@ def run(options: argparse.Namespace) -> int:
             require_matplotlib()
         survey = Survey(sampled=options.report is not None)
         source = find_source(options.model)
+        # Pictures take minutes: what cannot be done is refused before.
+        require_packable(source, options.bits, options.quantizer, options.granularity, pruning)
         calibration = None if options.pictures is None else Calibration.of(source, options.pictures, _warn)
         packing = Packing(
             source,
@@ -107,11 +111,26 @@ def run(options: argparse.Namespace) -> int:
         took_s = time.perf_counter() - began_s
         print(_written(packing, options.out, survey.relative_error, took_s))
         if options.report is not None:
-            draw_report(survey.samples, packing.manifest, options.report)
-            print(f"report in {options.report}")
+            _report(survey.samples, packing.manifest, options)
     except (ModelError, QuantizationError) as error:
         raise CommandError(f"{error}") from None
     return 0
+
+
+def _report(samples: Sequence[LayerSample], made: Manifest, options: argparse.Namespace) -> None:
+    """Draws the report of a head that has been written.
+
+    Raises:
+        CommandError: it failed; the head is there all the same.
+    """
+    from laim_ros.quantization import QuantizationError
+    from laim_ros.quantization.report import draw_report
+
+    try:
+        draw_report(samples, made, options.report)
+    except QuantizationError as error:
+        raise CommandError(f"{options.out} is complete, but its report failed: {error}") from None
+    print(f"report in {options.report}")
 
 
 def _warn(text: str) -> None:

@@ -75,6 +75,50 @@ def test_pictures_for_pruning_are_told(model: Path, tmp_path: Path, capsys: pyte
 
 
 @pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--quantizer", "cubic"], "quantizer 'cubic' must be one of uniform"),
+        (["--granularity", "row"], "granularity 'row'"),
+        (["--granularity", "group:7"], "groups of 7 do not divide"),
+        (["--prune", "heads:0.5,magnitude:0.5", "--bits", "1"], "no level at zero"),
+        (["--prune", "blocks:3"], "the vision tower has 3 blocks"),
+    ],
+)
+def test_wrong_choices_are_told_before_any_picture_is_looked_at(
+    words: list[str], told: str, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By a picture that cannot be read: looking at it would be told."""
+    (tmp_path / "torn.png").write_bytes(b"")
+    words = ["--prune", "heads:0.5", "--pictures", str(tmp_path), "--out", str(tmp_path / "head"), *words]
+    assert main(["quantize", str(model), *words]) == 1
+    shown = capsys.readouterr().err
+    assert told in shown
+    assert "torn.png" not in shown
+
+
+def test_a_packed_head_is_refused_before_any_picture_is_looked_at(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    head = tmp_path / "head"
+    assert main(["quantize", str(model), "--bits", "2", "--out", str(head)]) == 0
+    words = ["--prune", "heads:0.5", "--pictures", "no/such", "--out", str(tmp_path / "again")]
+    assert main(["quantize", str(head), *words]) == 1
+    assert "is packed already" in capsys.readouterr().err
+
+
+def test_a_report_that_fails_leaves_the_head_and_says_so(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib")
+    report, head = tmp_path / "taken.png", tmp_path / "head"
+    report.mkdir()
+    assert main(["quantize", str(model), "--bits", "4", "--out", str(head), "--report", str(report)]) == 1
+    told = f"laim quantize: {head} is complete, but its report failed: {report} cannot be written"
+    assert capsys.readouterr().err.startswith(told)
+    assert main(["models", str(head)]) == 0
+
+
+@pytest.mark.parametrize(
     ("words", "status", "told"),
     [
         (["--bits", "9"], 2, "--bits"),

@@ -17,8 +17,8 @@ from laim_ros.models.identity import PACKED_FILE, model_id, packed_head
 from laim_ros.models.source import SINGLE_FILE, ModelSource, shipped_models
 from laim_ros.quantization.errors import QuantizationError
 from laim_ros.quantization.nested import quantize_nested
-from laim_ros.quantization.parts import BLOCK_LINEARS, block_index, block_prefix
-from laim_ros.quantization.pruning import Pruning
+from laim_ros.quantization.parts import BLOCK_LINEARS, HeadParts, block_index, block_prefix
+from laim_ros.quantization.pruning import Pruning, choose_blocks
 from laim_ros.quantization.pruning.structured import kept_heads, kept_neurons
 from laim_ros.quantization.quantized_weight import BITS
 from laim_ros.quantization.storage.head_file import HeadFile, file_bytes, header_bytes
@@ -68,13 +68,7 @@ class Packing:
         observe: Observer | None = None,
         calibration: Calibration | None = None,
     ) -> None:
-        packed = packed_head(source)
-        if packed is not None:
-            raise QuantizationError(
-                f"model '{source.name}' is packed already; give the model that it was made of: '{packed['model']}'"
-            )
-        if bits not in BITS:
-            raise QuantizationError(f"{bits} bits per weight: a packed head has 1 to 8; floats stay in the checkpoint")
+        require_packable(source, bits, quantizer, granularity, pruning)
         nested = bits == 8 and quantizer == "uniform"
         self._store = CheckpointStore(
             source,
@@ -86,8 +80,10 @@ class Packing:
             make=partial(quantize_nested, granularity=granularity) if nested else None,
             calibration=calibration,
         )
-        parts = self._store.parts
-        blocks = self._blocks()
+        parts, dropped = self._store.parts, self._store.dropped
+        blocks = tuple(
+            None if index in dropped else block for index, block in enumerate(_blocks(parts, self._store.pruning))
+        )
         self._keys = tuple(other_keys(parts, blocks))
         self._shapes = linear_shapes(parts, blocks)
         self._layout = head_layout(parts, blocks, bits, granularity, nested, partial(_stored_dtype, source))
@@ -165,14 +161,26 @@ class Packing:
                 head.tensor(key, self._store.tensor(key))
         head.require_all()
 
-    def _blocks(self) -> tuple[BlockShape | None, ...]:
-        parts, pruning = self._store.parts, self._store.pruning
-        shape = BlockShape(
-            heads=kept_heads(parts.heads, pruning.heads),
-            head_width=parts.head_width,
-            neurons=kept_neurons(parts.neurons, pruning.neurons),
+
+def require_packable(
+    source: ModelSource, bits: int, quantizer: str, granularity: str, pruning: Pruning | None = None
+) -> None:
+    """Whether a model can be packed so, as far as `config.json` tells: reads no weights, and takes no pictures.
+
+    Raises:
+        QuantizationError, ModelError: as `Packing`.
+    """
+    packed = packed_head(source)
+    if packed is not None:
+        raise QuantizationError(
+            f"model '{source.name}' is packed already; give the model that it was made of: '{packed['model']}'"
         )
-        return tuple(None if index in self._store.dropped else shape for index in range(parts.blocks))
+    if bits not in BITS:
+        raise QuantizationError(f"{bits} bits per weight: a packed head has 1 to 8; floats stay in the checkpoint")
+    store = CheckpointStore(source, bits, quantizer, granularity, pruning)
+    # Which blocks are dropped takes long to find out; how many must fit, and those that stay are all alike.
+    choose_blocks([0.0] * store.parts.blocks, store.pruning.blocks)
+    head_layout(store.parts, _blocks(store.parts, store.pruning), bits, granularity, False, lambda _: "F32")
 
 
 def require_empty(folder: Path) -> None:
@@ -181,6 +189,16 @@ def require_empty(folder: Path) -> None:
         return
     if folder.exists() or folder.is_symlink():
         raise QuantizationError(f"{folder} exists already and is not empty; remove it, or choose another place")
+
+
+def _blocks(parts: HeadParts, pruning: Pruning) -> tuple[BlockShape, ...]:
+    """The blocks with the heads and neurons that pruning leaves, those too that it drops."""
+    shape = BlockShape(
+        heads=kept_heads(parts.heads, pruning.heads),
+        head_width=parts.head_width,
+        neurons=kept_neurons(parts.neurons, pruning.neurons),
+    )
+    return (shape,) * parts.blocks
 
 
 @contextmanager
