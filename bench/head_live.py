@@ -5,11 +5,13 @@ from __future__ import annotations
 import statistics
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
+from queue import Empty, SimpleQueue
 
 import numpy as np
 
@@ -152,15 +154,16 @@ def _print_switches(rows: list[dict]) -> None:
             print(f"{row['model']:18}failed: {row['error']}")
             continue
         meanwhile_s = row["frame_meanwhile_s"]
+        seconds = "kept" if row["kept"] else f"{row['switch_s']:.2f}"
         print(
-            f"{row['model']:18}{row['bits_before']:>4} → {row['bits_after']:<2}{row['switch_s']:>9.2f}"
+            f"{row['model']:18}{row['bits_before']:>4} → {row['bits_after']:<2}{seconds:>9}"
             f"{row['frames_meanwhile']:>8}{row['frame_s']:>9.3f}"
             f"{'–' if meanwhile_s is None else f'{meanwhile_s:.3f}':>11}{row['longest_gap_s']:>13.3f}"
             f"{row['head_bytes'] / 1e9:>9.2f}{row['peak_bytes'] / 1e9:>9.2f}{row['peak_to_head']:>11.2f}"
         )
     print(
         f"bars: real size under {SWITCH_BAR_S:g} s, frames go on, peak ≤ {PEAK_BAR:g} × the head (the larger of the "
-        "two); the shipped model within one frame"
+        "two); the shipped model within one frame; kept: a small head that was still there, so that nothing was loaded"
     )
 
 
@@ -176,12 +179,23 @@ class Shipped(Ours):
 def switch(runner: Ours, pipe: Connection) -> None:
     """Target: changes the width again and again while frames run in another thread; sends a row per change.
 
+    Heads are loaded as the robot node loads them, in the thread of a `HeadSwitch` that stands back behind the frames.
     Memory counts from before loading, as growth of the resident set.
     """
+    from laim_ros.nodes.head_switch import HeadSwitch  # of that folder's modules one without ROS
+
     runner.imports()
     before_bytes = resident_bytes()
     runner.load()
     frames = _Frames(runner.infer)
+    # When a wish ended, how many frames there were then, and why it failed.
+    ended: SimpleQueue[tuple[float, int, str]] = SimpleQueue()
+    head_switch = HeadSwitch(
+        runner.half,
+        lambda _: ended.put((time.perf_counter(), frames.count(), "")),
+        lambda reason: ended.put((time.perf_counter(), frames.count(), reason)),
+    )
+    heads_so_far = [weakref.ref(runner.half.model)]  # weak: a head that is not kept must go
     try:
         frames.wait_for(STEADY_FRAMES)
         rows = []
@@ -191,9 +205,15 @@ def switch(runner: Ours, pipe: Connection) -> None:
             bits_before = runner.half.weight_bits
             reset_peak()
             first, began_s = frames.count(), time.perf_counter()
-            runner.half.set_weight_bits(bits)
-            switch_s = time.perf_counter() - began_s
-            last = frames.count()
+            head_switch.want(bits)
+            try:
+                ended_s, last, trouble = ended.get(timeout=SWITCH_TIMEOUT_S)
+            except Empty:
+                raise RuntimeError(f"no {bits} bits within {SWITCH_TIMEOUT_S:g} s") from None
+            if trouble:
+                raise RuntimeError(trouble)
+            kept = any(head() is runner.half.model for head in heads_so_far)
+            heads_so_far.append(weakref.ref(runner.half.model))
             peak_bytes = resident_bytes("VmHWM") - before_bytes
             frames.wait_for(STEADY_FRAMES)
             after_bytes = resident_bytes() - before_bytes
@@ -205,7 +225,8 @@ def switch(runner: Ours, pipe: Connection) -> None:
                 {
                     "bits_before": bits_before,
                     "bits_after": runner.half.weight_bits,
-                    "switch_s": switch_s,
+                    "kept": kept,
+                    "switch_s": ended_s - began_s,
                     "frames_meanwhile": last - first,
                     "frame_s": statistics.median(seconds for _, seconds in steady),
                     "frame_meanwhile_s": statistics.median(s for _, s in meanwhile) if meanwhile else None,
@@ -221,6 +242,7 @@ def switch(runner: Ours, pipe: Connection) -> None:
             if runner.half.weight_bits != bits:
                 raise RuntimeError(f"asked for {bits} bits, the head has {runner.half.weight_bits}")
     finally:
+        head_switch.close()
         frames.stop()
     pipe.send(rows)
 
