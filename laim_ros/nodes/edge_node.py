@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -101,7 +101,7 @@ class EdgeNode(LaimNode):
 
     # Parameters.
 
-    def parameters_changed(self, values: Mapping[str, ParameterValue]) -> None:
+    def parameters_changed(self, values: Mapping[str, ParameterValue], names: Set[str]) -> None:
         """Takes effect from the next batch on."""
         self._generation = self._read_generation(values)
 

@@ -84,7 +84,7 @@ class HeadSwitch:
 
     @property
     def trouble(self) -> str:
-        """Why the bit-width in force is not the one that is wanted, or that its change could not be told; else empty."""
+        """Why the bit-width in force is not the one wanted, or why its change could not be told; else empty."""
         with self._changed:
             return self._trouble
 

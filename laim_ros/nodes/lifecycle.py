@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from queue import SimpleQueue
 
 import rclpy
@@ -57,7 +57,9 @@ class LaimNode(LifecycleNodeMixin, Node):
             self.declare_parameter(parameter.name, parameter.default, _descriptor(parameter))
         self._warn_of_unknown_parameters()
         self.check_parameters(self.values)
-        self.add_post_set_parameters_callback(lambda _: self.parameters_changed(self.values))
+        self.add_post_set_parameters_callback(
+            lambda parameters: self.parameters_changed(self.values, {parameter.name for parameter in parameters})
+        )
         self._last_error = ""
         self._in_transition = threading.Lock()
         self._ending = False
@@ -84,8 +86,8 @@ class LaimNode(LifecycleNodeMixin, Node):
     def check_parameters(self, values: Mapping[str, ParameterValue]) -> None:
         """Refuse values that do not fit each other by raising ValueError; its text becomes the `reason`."""
 
-    def parameters_changed(self, values: Mapping[str, ParameterValue]) -> None:
-        """Called after parameters were set."""
+    def parameters_changed(self, values: Mapping[str, ParameterValue], names: Set[str]) -> None:
+        """Called with all values after those of `names` were set, be it to what they were."""
 
     def diagnostics(self) -> tuple[bytes, str, Mapping[str, object]]:
         """Level, one sentence, and figures for `/diagnostics` while the node is active."""

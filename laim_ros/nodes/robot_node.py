@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.callback_groups import ReentrantCallbackGroup
-from rclpy.parameter import Parameter as RosParameter
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Float32, Header, String
 from std_srvs.srv import Trigger
@@ -69,13 +68,9 @@ class RobotNode(LaimNode):
 
     def configure(self) -> None:
         """Loads the stages up to `last_split` and runs them once."""
-        plan = self._settings.plan
-        self._half = open_half(self.values, plan, self.get_fully_qualified_name())
+        self._half = open_half(self.values, self._settings.plan, self.get_fully_qualified_name())
         self._switch = HeadSwitch(self._half, self._on_switched, self.get_logger().error)
         self._tell_model(f"stages up to {self._half.model.last}")
-        if self._settings.plan.weight_bits == plan.weight_bits != self._half.weight_bits:
-            # A packed folder has no weights of 32 bits, the default: the parameter shall say what it gave.
-            self.set_parameters([RosParameter("weight_bits", value=self._half.weight_bits)])
         # Nobody listened to what has been set meanwhile.
         self._switch.want(self._settings.plan.weight_bits)
 
@@ -105,7 +100,7 @@ class RobotNode(LaimNode):
         self._waiters.give_up("the robot was deactivated")
 
     def cleanup(self) -> None:
-        """Lets the model go, after the head that is being loaded, if one is."""
+        """Lets the model go; a head that is being loaded is given up, see `HeadSwitch.close`."""
         switch, self._switch = self._switch, None
         if switch is not None:
             switch.close()
@@ -134,16 +129,18 @@ class RobotNode(LaimNode):
         if half is not None:
             half.check(settings.plan)
 
-    def parameters_changed(self, values: Mapping[str, ParameterValue]) -> None:
+    def parameters_changed(self, values: Mapping[str, ParameterValue], names: Set[str]) -> None:
         """Takes effect from the next frame on, or when the head with other weights is loaded."""
         before, self._settings = self._settings, RobotSettings.read(values)
         worker, switch = self._worker, self._switch
         if worker is not None:
             worker.wake()
-        if switch is not None:
+        if switch is not None and "weight_bits" in names:  # said anew, it also tries again what failed
             switch.want(self._settings.plan.weight_bits)
         if self._settings.plan != before.plan:
-            self.get_logger().info(f"plan: {in_words(self._settings.plan)}")
+            half, plan = self._half, self._settings.plan
+            plan = plan if half is None else replace(plan, weight_bits=half.bits_for(plan.weight_bits))
+            self.get_logger().info(f"plan: {in_words(plan)}")
 
     # Callbacks: none of them waits.
 

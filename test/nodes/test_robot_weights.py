@@ -195,14 +195,34 @@ def test_a_packed_head_runs_with_an_edge_that_has_the_model(packed):
         )
         assert robots["uniform"].wake().weight_bits == 8
         assert robots["exponential"].wake().weight_bits == 4
-        assert observer.get_parameter("/exponential/robot", "weight_bits") == 4
+        # The default, 32, is the model as it is, and can be gone back to.
+        assert observer.get_parameter("/exponential/robot", "weight_bits") == 32
+        for bits in (4, 32):
+            robots["exponential"].set(weight_bits=bits)
+            assert robots["exponential"].wake().weight_bits == 4
         robots["uniform"].set(weight_bits=3)
         observer.wait_for(lambda: robots["uniform"].wake().weight_bits == 3)
-        for bits, words in ((8, "weights of 4 bits, not 8"), (32, "use the model that it was made of")):
-            assert words in robots["exponential"].refusal(weight_bits=bits)
+        robots["uniform"].set(weight_bits=32)
+        observer.wait_for(lambda: robots["uniform"].wake().weight_bits == 8)
+        assert "weights of 4 bits, not 8" in robots["exponential"].refusal(weight_bits=8)
         assert "of 1 to 8 bits, not 16" in robots["uniform"].refusal(weight_bits=16)
         assert robots["exponential"].frame(picture(2)).weight_bits == 4
-        diagnostics.wait_for("/exponential/robot", lambda _, __, figures: figures.get("weight_bits") == "4")
+        for name, bits in (("exponential", "4"), ("uniform", "8")):
+            diagnostics.wait_for(
+                f"/{name}/robot",
+                lambda _, text, figures, bits=bits: (
+                    figures.get("weight_bits") == bits
+                    and "weight_bits_wanted" not in figures
+                    and f"weights at {bits} bits" in text
+                ),
+            )
+        # And the model that it was made of comes as it is, too.
+        for transition in ("deactivate", "cleanup"):
+            assert observer.change_state("/uniform/robot", transition)
+        robots["uniform"].set(model=random_model())
+        for transition in ("configure", "activate"):
+            assert observer.change_state("/uniform/robot", transition)
+        assert robots["uniform"].wake().weight_bits == 32
 
 
 def test_a_wish_that_cannot_be_fulfilled_is_told_and_captions_go_on(tmp_path):
@@ -217,7 +237,7 @@ def test_a_wish_that_cannot_be_fulfilled_is_told_and_captions_go_on(tmp_path):
             start_node(EDGE, namespace="broken", parameters=small(model=str(folder), robots=["broken"]))
         )
         assert robot.wake().weight_bits == 8
-        (folder / "model.safetensors").unlink()
+        (folder / "model.safetensors").rename(tmp_path / "aside")
         robot.set(weight_bits=4)
         process.wait_for_output(r"weight_bits stays 8, 4 could not be loaded: .*model\.safetensors")
         assert robot.frame(picture(1)).weight_bits == 8
@@ -230,6 +250,12 @@ def test_a_wish_that_cannot_be_fulfilled_is_told_and_captions_go_on(tmp_path):
         figures = diagnostics.status("/broken/robot")[2]
         assert (figures["weight_bits"], figures["weight_bits_wanted"]) == ("8", "4")
         assert observer.get_parameter("/broken/robot", "weight_bits") == 4
-        robot.set(weight_bits=8)
-        robot.wake()
+        # Only what is said of the weights tries again.
+        (tmp_path / "aside").rename(folder / "model.safetensors")
+        robot.set(prompt="a picture of")
+        for _ in range(3):
+            assert robot.wake().weight_bits == 8
+        assert process.output().count("could not be loaded") == 1
+        robot.set(weight_bits=4)
+        observer.wait_for(lambda: robot.wake().weight_bits == 4)
         diagnostics.wait_for("/broken/robot", lambda level, _, figures: level == DiagnosticStatus.OK)
