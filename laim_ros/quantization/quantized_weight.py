@@ -64,7 +64,9 @@ class QuantizedWeight:
         return sum(plane.nbytes for plane in self.planes) + self.scale.nbytes + lower
 
     def codes(self) -> torch.Tensor:
-        """The codes, int8 (N, K)."""
+        """The codes, int8 (N, K); at 8 bits the memory of the plane itself, which may be a window on a file."""
+        if self.bits == 8:
+            return self.planes[0].view(torch.int8)
         return planes.unpack(self.planes, self.bits, self.shape[0]).bitwise_right_shift(8 - self.bits)
 
     def dequantize(self) -> torch.Tensor:
