@@ -6,10 +6,10 @@ import platform
 
 import pytest
 import torch
+from block_samples import tokens, transformers_block, weights_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
-from transformers.models.blip_2.configuration_blip_2 import Blip2VisionConfig
 from transformers.models.blip_2.modeling_blip_2 import Blip2EncoderLayer
 
 from laim_ros.quantization.engines import ENGINES, activations, make_engine, portable
@@ -19,7 +19,7 @@ from laim_ros.quantization.engines.layers import FloatLinear, VisionBlock
 from laim_ros.quantization.errors import QuantizationError
 from laim_ros.quantization.levels import levels_of
 from laim_ros.quantization.quantized_weight import QuantizedWeight
-from laim_ros.quantization.weights import BlockWeights, LinearWeights, NormWeights
+from laim_ros.quantization.weights import LinearWeights
 
 CPU = torch.device("cpu")
 HERE = [name for name in ENGINES if name != "auto"]
@@ -110,37 +110,11 @@ def test_without_int8_products_the_packed_engine_computes_in_floats(monkeypatch)
 
 @pytest.fixture
 def block() -> Blip2EncoderLayer:
-    config = Blip2VisionConfig(hidden_size=64, num_attention_heads=4, intermediate_size=128)
-    config._attn_implementation = "sdpa"
-    torch.manual_seed(0)
-    layer = Blip2EncoderLayer(config).eval()
-    for parameter in layer.parameters():
-        torch.nn.init.normal_(parameter, std=0.1)
-    return layer
-
-
-def weights_of(layer: Blip2EncoderLayer) -> BlockWeights:
-    def linear(module) -> LinearWeights:
-        return LinearWeights(module.weight.detach(), module.bias.detach())
-
-    def norm(module) -> NormWeights:
-        return NormWeights(module.weight.detach(), module.bias.detach(), module.eps)
-
-    attention, mlp = layer.self_attn, layer.mlp
-    return BlockWeights(
-        norm(layer.layer_norm1),
-        linear(attention.qkv),
-        linear(attention.projection),
-        norm(layer.layer_norm2),
-        linear(mlp.fc1),
-        linear(mlp.fc2),
-        heads=4,
-        head_width=16,
-    )
+    return transformers_block()
 
 
 def test_a_block_of_floats_is_transformers_block(engine, block) -> None:
-    x = torch.randn((2, 10, 64))
+    x = tokens(batch=2)
     with torch.inference_mode():
         expected = block(x)
         found = engine.block(weights_of(block))(x)
@@ -149,7 +123,7 @@ def test_a_block_of_floats_is_transformers_block(engine, block) -> None:
 
 
 def test_a_block_of_floats_with_float_attention_is_exactly_transformers_block(block) -> None:
-    weights, x = weights_of(block), torch.randn((2, 10, 64))
+    weights, x = weights_of(block), tokens(batch=2)
     layers = {
         name: FloatLinear(getattr(weights, name).weight, getattr(weights, name).bias, "gelu" if name == "fc1" else "")
         for name in ("qkv", "projection", "fc1", "fc2")
