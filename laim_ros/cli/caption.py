@@ -14,6 +14,7 @@ from laim_ros.cli.errors import CommandError, UsageError
 from laim_ros.cli.plans import add_head_arguments, add_plan_arguments, plan_of
 from laim_ros.cli.values import integer
 from laim_ros.parameters import DEFAULT_MODEL, ROBOT
+from laim_ros.plan import Plan
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
     from laim_ros.quantization import QuantizationError
 
     try:
-        robot, edge = _halves(options, plan.split_point)
+        robot, edge = _halves(options, plan)
         prompts = ("", *(_TEMPLATE.replace("{question}", question) for question in options.question))
         stream = robot.describe(replace(plan, weight_bits=robot.weight_bits), prompts)
         edge.check(stream)
@@ -86,7 +87,7 @@ def run(options: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _halves(options: argparse.Namespace, split_point: str) -> tuple[RobotHalf, EdgeHalf]:
+def _halves(options: argparse.Namespace, plan: Plan) -> tuple[RobotHalf, EdgeHalf]:
     """Each half with its own stages alone, as on two machines.
 
     Raises:
@@ -100,8 +101,8 @@ def _halves(options: argparse.Namespace, split_point: str) -> tuple[RobotHalf, E
     robot = RobotHalf.open(
         options.model,
         "laim",
-        weight_bits=options.weight_bits,
-        last=split_point,
+        weight_bits=plan.weight_bits,
+        last=plan.split_point,
         device=options.device,
         quantizer=options.quantizer,
         prune=options.prune,
@@ -112,7 +113,7 @@ def _halves(options: argparse.Namespace, split_point: str) -> tuple[RobotHalf, E
     except ModelError as error:
         hint = "" if options.edge_model else "; name it with --edge-model"
         raise ModelError(f"{error}{hint}") from None
-    return robot, EdgeHalf(load(whole, first=split_point, device=options.device))
+    return robot, EdgeHalf(load(whole, first=plan.split_point, device=options.device))
 
 
 def _finish(edge: object, stream: object, packet: bytes, generation: object) -> Sequence[str]:
