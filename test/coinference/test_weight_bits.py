@@ -56,7 +56,8 @@ def test_frames_go_on_while_another_thread_changes_the_bits(checkpoint, engine):
         ran.append(timings.weight_bits)
     changing.join()
     assert not failures
-    assert set(ran) >= {4, 8}, "too few frames to tell"
+    # Which widths a frame meets is chance on a busy machine; that it meets several is not.
+    assert len(set(ran)) >= 2, "too few frames to tell"
     assert half.weight_bits == 32
     assert half.features(picture(1), "vit.1")[1].weight_bits == 32
 
