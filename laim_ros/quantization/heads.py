@@ -150,11 +150,9 @@ class Heads:
 
     def _store(self, weight_bits: int) -> WeightStore:
         if weight_bits not in self._stores:
-            store = open_store(self._source, weight_bits, quantizer=self._quantizer, pruning=self._prune)
-            known = next((vars(other)["dropped"] for other in self._stores.values() if "dropped" in vars(other)), None)
-            if known is not None:
-                store.dropped = known  # Which blocks go does not depend on the bits, and finding out reads them all.
-            self._stores[weight_bits] = store
+            self._stores[weight_bits] = open_store(
+                self._source, weight_bits, quantizer=self._quantizer, pruning=self._prune
+            )
         return self._stores[weight_bits]
 
 

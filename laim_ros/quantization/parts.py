@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import nn
@@ -41,6 +42,7 @@ class HeadParts:
     others: Mapping[str, tuple[int, ...]]
 
     @classmethod
+    @lru_cache(maxsize=4)  # a store for each width, and checks before there is one, ask for the same
     def of(cls, source: ModelSource) -> HeadParts:
         """Reads `config.json` and no weights.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -126,6 +126,8 @@ class CheckpointStore:
         """Blocks that pruning drops, from 0; finding out reads the whole vision tower once."""
         if not self.pruning.blocks:
             return frozenset()
+        if self._tokens is None:
+            return _dropped_by_weights(self.source, self.pruning.blocks)
         return choose_blocks(influences(self._floats, self.parts.blocks, self._tokens), self.pruning.blocks)
 
     def block(self, prefix: str) -> BlockWeights | None:
@@ -227,6 +229,13 @@ class CheckpointStore:
         if key not in self.parts.others:
             raise _CheckpointError(f"model '{self.source.name}': {key} is no weight of the head")
         return self.parts.others[key]
+
+
+@lru_cache(maxsize=4)
+def _dropped_by_weights(source: ModelSource, count: int) -> frozenset[int]:
+    """The blocks to drop, by the weights alone: the same at every width, and finding out reads them all."""
+    store = CheckpointStore(source, 32)
+    return choose_blocks(influences(store._floats, store.parts.blocks, None), count)
 
 
 def open_store(

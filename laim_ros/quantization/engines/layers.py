@@ -94,15 +94,13 @@ class VisionBlock(EngineLayer):
 
     def _attend(self, qkv: torch.Tensor) -> torch.Tensor:
         """(B, T, 3 · heads · head_width) to (B, T, heads · head_width)."""
-        return torch.cat([self._attend_one(frame) for frame in qkv.to(self._dtype)]).view(*qkv.shape[:2], -1)
-
-    def _attend_one(self, qkv: torch.Tensor) -> torch.Tensor:
-        """One frame: (T, 3 · heads · head_width) to (T, heads · head_width)."""
-        tokens = len(qkv)
+        if len(qkv) > 1:
+            return torch.cat([self._attend(frame[None]) for frame in qkv])
+        qkv, tokens = qkv[0].to(self._dtype), qkv.shape[1]
         parts = qkv.view(tokens, 3, self._heads, self._head_width).permute(1, 2, 0, 3)
         if self._dtype != torch.bfloat16:
             mixed = F.scaled_dot_product_attention(*parts.unsqueeze(1))
-            return mixed[0].transpose(0, 1).reshape(tokens, -1)
+            return mixed[0].transpose(0, 1).reshape(1, tokens, -1)
         # Two plain products are more than twice as fast here as the fused kernel in float32 or bfloat16, which is made
         # for longer sequences.
         queries, keys, values = parts.contiguous()
@@ -110,4 +108,4 @@ class VisionBlock(EngineLayer):
         scores = torch.baddbmm(zero, queries, keys.transpose(1, 2), beta=0, alpha=scale)
         mixed = torch.empty((tokens, self._heads, self._head_width), dtype=qkv.dtype, device=qkv.device)
         torch.bmm(scores.softmax(dim=-1), values, out=mixed.transpose(0, 1))
-        return mixed.view(tokens, -1)
+        return mixed.view(1, tokens, -1)

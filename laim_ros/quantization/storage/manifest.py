@@ -11,7 +11,6 @@ from laim_ros.models.identity import ID_DIGITS, packed_head
 from laim_ros.models.source import ModelSource
 from laim_ros.quantization.errors import QuantizationError
 from laim_ros.quantization.granularity import Granularity
-from laim_ros.quantization.parts import HeadParts
 from laim_ros.quantization.pruning import Pruning
 from laim_ros.quantization.quantize import QUANTIZER_NAMES, family_of
 
@@ -112,8 +111,3 @@ def read_manifest(source: ModelSource) -> Manifest:
             f"model '{source.name}': quantization.json cannot be used: {error}; pack it again with `laim quantize`"
         ) from error
     return manifest
-
-
-def whole_blocks(parts: HeadParts) -> tuple[BlockShape, ...]:
-    """The blocks of an unpruned head."""
-    return (BlockShape(parts.heads, parts.head_width, parts.neurons),) * parts.blocks
