@@ -1,0 +1,146 @@
+"""`MachineProfile`: how long the stages of a model take on one machine, and what power that draws."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from laim_ros.planning.errors import PlanningError
+
+Source = Literal["measured", "computed", "estimated"]
+"""Where times come from: runs on this machine, specifications, or other widths of the same profile."""
+
+_Seconds = Annotated[float, Meta(ge=0, le=86_400)]
+_Watts = Annotated[float, Meta(ge=0, le=100_000)]
+_Name = Annotated[str, Meta(max_length=200)]
+
+_VERSION = 1
+_MOST_JSON_BYTES = 1_000_000
+
+
+class PowerMode(Struct, frozen=True, forbid_unknown_fields=True):
+    """One clock or power mode of a machine.
+
+    Attributes:
+        clock_hz: what `robot_clock_hz` sets; 0 leaves the clock alone.
+        slowdown: time that a stage takes, relative to the mode in which the profile was taken.
+        active_w: power above idle while a stage runs, in watts.
+        name: for people, such as `30W`.
+    """
+
+    clock_hz: Annotated[float, Meta(ge=0, le=1e12)] = 0.0
+    slowdown: Annotated[float, Meta(gt=0, le=1000)] = 1.0
+    active_w: _Watts = 0.0
+    name: _Name = ""
+
+
+class StageTimes(Struct, frozen=True, forbid_unknown_fields=True):
+    """Seconds of every stage at one bit-width.
+
+    Attributes:
+        weight_bits: of the head.
+        stage_s: by the split point that ends the stage: `input` is bringing the picture to the model's size,
+            `vit.K` block K, `output` the text of one prompt. Only stages that the machine has loaded.
+        source: where the times come from.
+    """
+
+    weight_bits: Annotated[int, Meta(ge=1, le=32)]
+    stage_s: dict[str, _Seconds]
+    source: Source = "measured"
+
+
+class MachineProfile(Struct, frozen=True, forbid_unknown_fields=True):
+    """What the stages of one model cost on one machine.
+
+    Attributes:
+        machine: processor, for people and as a key: `AMD EPYC 7B13, 2 threads`.
+        model: name that the model was loaded by.
+        model_id: identity that both halves share.
+        engine: what runs the head.
+        split_points: all of the model's, in order.
+        shapes: of the boundary tensors, by split point; (H, W, 3) at `input`.
+        times: one entry per bit-width.
+        modes: at least one; the first is the one in which the times hold.
+        code_s: seconds to code (robot) or decode (edge) one packet, by split point.
+        radio_w: power above idle while sending, in watts.
+        power_source: where the watts come from: `rapl`, `ina`, `assumed`, `computed`.
+        notes: for people: how the figures were got.
+    """
+
+    machine: _Name
+    model: _Name
+    model_id: _Name
+    engine: _Name
+    split_points: tuple[_Name, ...]
+    shapes: dict[str, tuple[int, ...]]
+    times: Annotated[tuple[StageTimes, ...], Meta(min_length=1)]
+    modes: Annotated[tuple[PowerMode, ...], Meta(min_length=1)] = (PowerMode(),)
+    code_s: dict[str, _Seconds] = {}
+    radio_w: _Watts = 0.0
+    power_source: _Name = "assumed"
+    notes: str = ""
+    version: Literal[1] = _VERSION
+
+    @property
+    def weight_bits(self) -> tuple[int, ...]:
+        """Bit-widths that the profile knows, in its order."""
+        return tuple(times.weight_bits for times in self.times)
+
+    def times_at(self, weight_bits: int) -> StageTimes:
+        """The times at this bit-width; of the nearest one, marked as estimated, where it was not measured."""
+        nearest = min(self.times, key=lambda times: abs(times.weight_bits - weight_bits))
+        if nearest.weight_bits == weight_bits:
+            return nearest
+        return StageTimes(weight_bits, nearest.stage_s, "estimated")
+
+    def span_s(self, weight_bits: int, start: str, stop: str) -> float:
+        """Seconds of the stages after `start` up to and with `stop`; `start` "" begins with the picture's resizing.
+
+        Infinite where one of them is not in the profile: this machine has not loaded it.
+
+        Raises:
+            PlanningError: no such split point.
+        """
+        for name in filter(None, (start, stop)):
+            if name not in self.split_points:
+                raise PlanningError(f"profile of {self.machine}: {self.model} has no split point '{name}'")
+        first = self.split_points.index(start) + 1 if start else 0
+        stages = self.split_points[first : self.split_points.index(stop) + 1]
+        stage_s = self.times_at(weight_bits).stage_s
+        return sum((stage_s.get(name, math.inf) for name in stages), 0.0)
+
+    def to_json(self) -> str:
+        """The profile as JSON, for files and messages."""
+        return msgspec.json.encode(self).decode()
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> MachineProfile:
+        """The profile in a JSON text.
+
+        Raises:
+            PlanningError: no profile of this version, or a figure that is missing or out of bounds.
+        """
+        if len(text) > _MOST_JSON_BYTES:
+            raise PlanningError(f"profile: {len(text)} bytes of JSON, at most {_MOST_JSON_BYTES} are read")
+        try:
+            return msgspec.json.decode(text, type=cls)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise PlanningError(f"profile: {error}") from None
+
+    @classmethod
+    def read(cls, path: Path) -> MachineProfile:
+        """The profile in a file.
+
+        Raises:
+            PlanningError: no such file, or as `from_json`.
+        """
+        try:
+            return cls.from_json(path.read_bytes())
+        except OSError as error:
+            raise PlanningError(f"profile {path}: {error.strerror}") from None
+        except PlanningError as error:
+            raise PlanningError(f"{path}: {error}") from None
