@@ -65,6 +65,16 @@ class Plan:
         return self.split_point == "input"
 
 
+def in_words(plan: Plan) -> str:
+    """The plan for people, such as `qformer at 4 bits (plain), weights at 8 bits`."""
+    clock = f", {plan.robot_clock_hz / 1e9:g} GHz" if plan.robot_clock_hz else ""
+    if plan.split_point == "input":
+        return f"pictures as {plan.codec}{clock}"
+    if plan.split_point == "output":
+        return f"everything on the robot, weights at {plan.weight_bits} bits{clock}"
+    return f"{plan.split_point} at {plan.feature_bits} bits ({plan.codec}), weights at {plan.weight_bits} bits{clock}"
+
+
 def picture_format(codec: str) -> tuple[str, int]:
     """Format and quality (1–100) of a picture codec's name, such as `jpeg75`.
 

@@ -23,6 +23,7 @@ class FrameResult:
         edge_s: seconds on the edge, from the arrival of the packet to the publishing of the result.
         wait_s, decode_s, tail_s: the parts of edge_s.
         packet_bytes: size of the packet.
+        probe: True for the echo of a packet that only measures the link; it has no text and belongs to no frame.
     """
 
     texts: tuple[str, ...] = ()
@@ -41,6 +42,7 @@ class FrameResult:
     wait_s: float = 0.0
     decode_s: float = 0.0
     tail_s: float = 0.0
+    probe: bool = False
 
     @property
     def latency_s(self) -> float:
@@ -52,21 +54,40 @@ class FrameResult:
 class LinkReport:
     """What the robot measured when a result came back, all on its own steady clock.
 
+    It also tells of frames that the robot finished by itself, of probes, and now and then of a silence: then only
+    `unanswered_s`, the running estimates and the counters mean something.
+
     Attributes:
-        sequence: sequence number of the frame.
+        sequence: sequence number of the frame; UNKNOWN_SEQUENCE where the report is about a silence.
+        split_point, weight_bits, feature_bits, codec: the plan, as it was carried out for this frame.
         latency_s: from the arrival of the image to the arrival of its result; robot_s + link_s + edge_s.
+        robot_wait_s, edge_wait_s: the parts of robot_s and edge_s that were spent waiting for the frame before.
         goodput_bps, round_trip_s: running estimate; NaN until it can be told.
+        unanswered_s: how long the oldest packet under way has waited for its answer; 0 where none is.
+        energy_j: what the robot spent on the frame, in joules; NaN where nothing measures it.
+        energy_source: what measured it: `rapl`, `ina`; empty where nothing does.
+        probe: True where the packet only measured the link.
         packets_sent, results_received, deadline_misses: since activation.
     """
 
     sequence: int = 0
+    split_point: str = ""
+    weight_bits: int = 0
+    feature_bits: int = 0
+    codec: str = ""
     packet_bytes: int = 0
     robot_s: float = float("nan")
     link_s: float = float("nan")
     edge_s: float = float("nan")
     latency_s: float = float("nan")
+    robot_wait_s: float = 0.0
+    edge_wait_s: float = 0.0
     goodput_bps: float = float("nan")
     round_trip_s: float = float("nan")
+    unanswered_s: float = 0.0
+    energy_j: float = float("nan")
+    energy_source: str = ""
+    probe: bool = False
     packets_sent: int = 0
     results_received: int = 0
     deadline_misses: int = 0
@@ -83,6 +104,7 @@ class Profile:
         weight_bytes: memory of the weights.
         weight_bits: bits per weight of the stages up to `qformer`.
         engine: what runs them.
+        costs: `planning.MachineProfile` as JSON; empty where nothing was measured.
     """
 
     model: str = ""
@@ -95,6 +117,49 @@ class Profile:
     weight_bytes: int = 0
     weight_bits: int = 0
     engine: str = ""
+    costs: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanReport:
+    """What the planner decided, what it expects of that, and why.
+
+    Attributes:
+        split_point, weight_bits, feature_bits, codec, robot_clock_hz: the plan.
+        mode: `auto`, or `manual` where the planner only says what it would do.
+        feasible: False where no plan keeps all limits, and this one is the least bad.
+        reason: one sentence.
+        remarks: what the planner has to do without, and what it takes instead; sentences separated by `; `.
+        delay_s, energy_j: expected per frame, with the link's safety margin; energy is the robot's.
+        quality_loss: expected, 0 to 1; `quality_source` says of what.
+        deadline_s, energy_budget_j: the limits; 0 and infinity where there is none.
+        energy_source: where the robot's energy comes from: `rapl`, `ina`, `battery`, `assumed`, `computed`.
+        goodput_bps, round_trip_s: of the link, as forecast; NaN where unknown.
+        battery: charge from 0 to 1; NaN where unknown.
+        choices, feasible_choices: how many plans there were to choose from.
+    """
+
+    split_point: str = ""
+    weight_bits: int = 0
+    feature_bits: int = 0
+    codec: str = ""
+    robot_clock_hz: float = 0.0
+    mode: str = "auto"
+    feasible: bool = True
+    reason: str = ""
+    remarks: str = ""
+    delay_s: float = float("nan")
+    energy_j: float = float("nan")
+    quality_loss: float = float("nan")
+    quality_source: str = ""
+    deadline_s: float = 0.0
+    energy_budget_j: float = float("inf")
+    energy_source: str = ""
+    goodput_bps: float = float("nan")
+    round_trip_s: float = float("nan")
+    battery: float = float("nan")
+    choices: int = 0
+    feasible_choices: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Header
 
-from laim_ros.records import FrameResult, LinkReport, Profile, Reference
+from laim_ros.records import FrameResult, LinkReport, PlanReport, Profile, Reference
 
 PACKET_FORMAT = "laim/1"
 """`format` of the CompressedImage that carries a packet."""
@@ -104,6 +104,22 @@ def profile_from(message: DiagnosticArray) -> Profile:
     """
     _require_status(message, "profile")
     return _record(Profile, _values(message.status[0]))
+
+
+def plan_message(header: Header, name: str, report: PlanReport) -> DiagnosticArray:
+    """What the planner decided: the reason as text, a warning where no plan keeps all limits."""
+    level = DiagnosticStatus.OK if report.feasible else DiagnosticStatus.WARN
+    return _array(header, [_status(name, level, report.reason, _flat(report))])
+
+
+def plan_from_message(message: DiagnosticArray) -> PlanReport:
+    """The decision in a message.
+
+    Raises:
+        MessageError: no status, or a figure is missing or of the wrong kind.
+    """
+    _require_status(message, "plan")
+    return _record(PlanReport, _values(message.status[0]))
 
 
 def reference_message(header: Header, name: str, reference: Reference) -> DiagnosticArray:

@@ -22,11 +22,12 @@ from laim_ros.nodes.lifecycle import LaimNode, run
 from laim_ros.nodes.messages import MessageError
 from laim_ros.nodes.publishing import ResultPublisher, profile_of, publish_profile
 from laim_ros.nodes.robot_health import Health
-from laim_ros.nodes.robot_settings import Questions, Repeater, RobotSettings, in_words
+from laim_ros.nodes.robot_settings import Questions, Repeater, RobotSettings
 from laim_ros.nodes.sending import PacketSender
 from laim_ros.nodes.waiting import ResultWaiters
 from laim_ros.nodes.worker import ThrottledLog, Worker
 from laim_ros.parameters import ROBOT, ParameterValue
+from laim_ros.plan import in_words
 from laim_ros.records import UNKNOWN_SEQUENCE, FrameResult
 
 

@@ -68,15 +68,6 @@ class RobotSettings:
         return replace(self, plan=replace(self.plan, weight_bits=weight_bits))
 
 
-def in_words(plan: Plan) -> str:
-    """The plan for people, such as `qformer at 4 bits (plain), weights at 8 bits`."""
-    if plan.split_point == "input":
-        return f"pictures as {plan.codec}"
-    if plan.split_point == "output":
-        return f"everything on the robot, weights at {plan.weight_bits} bits"
-    return f"{plan.split_point} at {plan.feature_bits} bits ({plan.codec}), weights at {plan.weight_bits} bits"
-
-
 class Questions:
     """Questions that wait for the next image. Thread-safe."""
 

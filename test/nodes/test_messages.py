@@ -35,7 +35,29 @@ RESULT = FrameResult(
     decode_s=0.5,
     tail_s=0.125,
 )
-LINK = LinkReport(3, 4096, 0.5, 0.25, 0.125, 0.875, 1.5e6, 0.002, 30, 29, 2)
+LINK = LinkReport(
+    3,
+    "vit.2",
+    8,
+    4,
+    "plain",
+    4096,
+    0.5,
+    0.25,
+    0.125,
+    0.875,
+    0.01,
+    0.02,
+    1.5e6,
+    0.002,
+    0.5,
+    1.25,
+    "rapl",
+    False,
+    30,
+    29,
+    2,
+)
 PROFILE = Profile(
     "laim-mini-blip2", "0123abcd", "input", "qformer", "input vit.1 output", "cuda:0", "bfloat16", 2**40, 4, "onednn"
 )
