@@ -1,0 +1,172 @@
+"""`Choices`: every plan that may be chosen, with what it is expected to cost and to do to the output."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from laim_ros.plan import BIT_WIDTHS, FEATURE_CODECS, Plan, picture_format
+from laim_ros.planning.costs import packet_bytes_bound
+from laim_ros.planning.errors import PlanningError
+from laim_ros.planning.profiles import MachineProfile
+from laim_ros.planning.quality import QualityTable, plan_key
+from laim_ros.planning.rate_distortion import best_scalar
+
+DEFAULT_PICTURE_CODECS = ("jpeg25", "jpeg50", "jpeg75", "jpeg90")
+_THEORY = "theory: the weights' and features' expected distortion"
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """What may be chosen from; empty leaves everything that the profiles offer.
+
+    Attributes:
+        split_points, weight_bits, feature_bits, codecs: as in `Plan`; codecs are picture codecs and feature codecs.
+        clocks: False leaves the robot's clock alone.
+    """
+
+    split_points: tuple[str, ...] = ()
+    weight_bits: tuple[int, ...] = ()
+    feature_bits: tuple[int, ...] = ()
+    codecs: tuple[str, ...] = ()
+    clocks: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """Columns of N plans, float64 (N,), before what the link and the running corrections add.
+
+    Attributes:
+        plans: the N plans.
+        robot_s, edge_s: seconds of both halves; what one of them has not loaded is left out of the table.
+        packet_bytes: on the wire.
+        active_w: the robot's power above idle while it computes, in watts.
+        radio_w: the robot's power above idle while it sends, in watts.
+        quality_loss: 0 to 1.
+        quality_source: what the loss is about and where it comes from, in words.
+        power_source: where watts come from.
+        estimated: True where a plan's times are those of another bit-width.
+    """
+
+    plans: tuple[Plan, ...]
+    robot_s: np.ndarray
+    edge_s: np.ndarray
+    packet_bytes: np.ndarray
+    active_w: np.ndarray
+    radio_w: float
+    quality_loss: np.ndarray
+    quality_source: str
+    power_source: str
+    estimated: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.plans)
+
+    def index(self, plan: Plan) -> int | None:
+        """Row of a plan, or of one that differs in what its split point does not use; None if there is none."""
+        wanted = (plan_key(plan), plan.robot_clock_hz)
+        return next((i for i, each in enumerate(self.plans) if (plan_key(each), each.robot_clock_hz) == wanted), None)
+
+
+def build_choices(
+    robot: MachineProfile, edge: MachineProfile | None, quality: QualityTable | None, allowed: Allowed | None = None
+) -> Choices:
+    """Every plan that both machines can carry out, and that was measured where there is a table.
+
+    Args:
+        robot: profile of the robot; its stages reach as far as it has loaded them.
+        edge: of the edge; None leaves what the robot can do alone.
+        quality: what plans do to the output; None ranks by theory.
+        allowed: what may be chosen from.
+
+    Raises:
+        PlanningError: profiles of different models, or nothing is left to choose from.
+    """
+    if edge is not None and edge.model_id != robot.model_id:
+        raise PlanningError(f"the robot runs {robot.model} ({robot.model_id}), the edge {edge.model} ({edge.model_id})")
+    rows = quality.index() if quality is not None else {}
+    found: list[tuple] = []
+    for plan in _candidates(robot, edge, quality, allowed or Allowed()):
+        row = rows.get(plan_key(plan))
+        if quality is not None and row is None:
+            continue
+        robot_s, edge_s = _halves_s(plan, robot, edge)
+        if not np.isfinite(robot_s + edge_s):
+            continue
+        size = row.packet_bytes if row else packet_bytes_bound(plan, robot.shapes.get(plan.split_point, ()))
+        loss = row.loss if row else theory_loss(plan, robot)
+        estimated = plan.split_point != "input" and plan.weight_bits not in robot.weight_bits
+        for mode in robot.modes if allowed is None or allowed.clocks else robot.modes[:1]:
+            clocked = replace(plan, robot_clock_hz=mode.clock_hz)
+            found.append((clocked, robot_s * mode.slowdown, edge_s, size, mode.active_w, loss, estimated))
+    if not found:
+        raise PlanningError(
+            f"no plan is left for {robot.model}: allow more split points, bits or codecs"
+            + ("" if quality is None else ", or measure more of them with `laim calibrate`")
+        )
+    plans, *columns = zip(*found, strict=True)
+    robot_s, edge_s, size, active_w, loss, estimated = (np.array(column) for column in columns)
+    source = f"{quality.measure} ({quality.frames} frames)" if quality else _THEORY
+    return Choices(plans, robot_s, edge_s, size, active_w, robot.radio_w, loss, source, robot.power_source, estimated)
+
+
+def theory_loss(plan: Plan, robot: MachineProfile) -> float:
+    """Expected distortion as a rank, 0 to 1, where nothing was measured.
+
+    Weights and features count as sources with exponential magnitudes behind the best scalar quantizer,
+    λD = ln(1 + 1/N), N = 2^(b-1) levels [theory.md, section 2], as the paper ranks bit-widths; the weights' part by the
+    share of the head that the robot runs. Theory has no word on pictures: JPEG of quality q counts as features of
+    q/12.5 bits.
+    """
+    if plan.sends_picture:
+        _, quality = picture_format(plan.codec)
+        return min(1.0, best_scalar(max(0.0, quality / 12.5 - 1)))
+    points = robot.split_points
+    head = points.index("qformer") if "qformer" in points else len(points) - 1
+    share = min(points.index(plan.split_point), head) / head
+    weights = share * _scalar_distortion(plan.weight_bits)
+    features = 0.0 if plan.split_point == "output" else _scalar_distortion(plan.feature_bits)
+    return min(1.0, weights + features)
+
+
+def _scalar_distortion(bits: int) -> float:
+    return 0.0 if bits == 32 else float(best_scalar(bits - 1))
+
+
+def _halves_s(plan: Plan, robot: MachineProfile, edge: MachineProfile | None) -> tuple[float, float]:
+    """Seconds of both halves; infinite where one has not loaded what the plan needs."""
+    point = plan.split_point
+    robot_s = robot.span_s(plan.weight_bits, "", point) + robot.code_s.get(point, 0.0)
+    if point == "output":
+        return robot_s, 0.0
+    if edge is None:
+        return robot_s, float("inf")
+    return robot_s, edge.span_s(edge.weight_bits[0], point, "output") + edge.code_s.get(point, 0.0)
+
+
+def _candidates(
+    robot: MachineProfile, edge: MachineProfile | None, quality: QualityTable | None, allowed: Allowed
+) -> Iterator[Plan]:
+    """Plans before it is known whether the profiles have their stages."""
+    widths = allowed.weight_bits or robot.weight_bits
+    bits = allowed.feature_bits or tuple(width for width in BIT_WIDTHS if width <= 8)
+    features = [codec for codec in allowed.codecs if codec in FEATURE_CODECS] or list(FEATURE_CODECS)
+    pictures = [codec for codec in allowed.codecs if codec not in FEATURE_CODECS] or _picture_codecs(quality)
+    for point in robot.split_points:
+        if allowed.split_points and point not in allowed.split_points:
+            continue
+        if point == "input":
+            # No head runs on the robot: the width means nothing, and whoever applies the plan leaves it as it is.
+            yield from (Plan(point, 32, 8, codec) for codec in pictures)
+        elif point == "output":
+            yield from (Plan(point, width, 8) for width in widths)
+        else:
+            yield from (Plan(point, width, bit, codec) for width in widths for bit in bits for codec in features)
+
+
+def _picture_codecs(quality: QualityTable | None) -> Sequence[str]:
+    if quality is None:
+        return DEFAULT_PICTURE_CODECS
+    return tuple(dict.fromkeys(row.codec for row in quality.rows if row.split_point == "input"))

@@ -1,0 +1,130 @@
+"""Costs that are not measured: the paper's analytic model as a profile, sizes of packets, and running corrections."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping, Sequence
+from statistics import median
+
+from laim_ros.plan import Plan, picture_format
+from laim_ros.planning.errors import PlanningError
+from laim_ros.planning.profiles import MachineProfile, PowerMode, StageTimes
+
+_HEADER_BYTES = 24
+_FULL_BITS = 32
+
+_JPEG_BITS_PER_PIXEL = ((10, 0.45), (25, 0.75), (50, 1.1), (75, 1.6), (90, 2.8), (95, 4.0), (100, 9.0))
+"""(quality, bits per pixel) of photographs at 224 × 224 without chroma subsampling, rounded up."""
+
+
+def analytic_profile(
+    *,
+    model: str,
+    model_id: str,
+    split_points: Sequence[str],
+    shapes: Mapping[str, tuple[int, ...]],
+    stage_flops: Mapping[str, float],
+    clocks_hz: Sequence[float],
+    flops_per_cycle: float,
+    power_coefficient: float,
+    power_usage_effectiveness: float = 1.0,
+    weight_bits: Sequence[int] = (32,),
+    radio_w: float = 0.0,
+) -> MachineProfile:
+    """The paper's cost model as a profile: T = (b/32) N / (f c), E = η (b/32) (N/c) ψ f² [paper, section V].
+
+    Args:
+        stage_flops: N of every stage that this machine runs, floating-point operations per frame.
+        clocks_hz: f that may be chosen, in hertz; the profile's times hold for the first.
+        flops_per_cycle: c.
+        power_coefficient: ψ in W/(cycle/s)³.
+        power_usage_effectiveness: η.
+        weight_bits: b of the heads that may be chosen; 32 alone for an edge.
+        radio_w: while sending, in watts.
+
+    Raises:
+        PlanningError: no clock, or one that is not positive.
+    """
+    if not clocks_hz or min(clocks_hz) <= 0 or flops_per_cycle <= 0:
+        raise PlanningError("an analytic profile needs clocks and operations per cycle above 0")
+    first_hz = clocks_hz[0]
+    return MachineProfile(
+        machine=f"analytic, {flops_per_cycle:g} operations per cycle",
+        model=model,
+        model_id=model_id,
+        engine="analytic",
+        split_points=tuple(split_points),
+        shapes=dict(shapes),
+        times=tuple(
+            StageTimes(
+                bits,
+                {
+                    name: flops * (1 if name == "output" else bits / _FULL_BITS) / (first_hz * flops_per_cycle)
+                    for name, flops in stage_flops.items()
+                },
+                "computed",
+            )
+            for bits in weight_bits
+        ),
+        modes=tuple(
+            PowerMode(clock_hz, first_hz / clock_hz, power_usage_effectiveness * power_coefficient * clock_hz**3)
+            for clock_hz in clocks_hz
+        ),
+        radio_w=radio_w,
+        power_source="computed",
+        notes="T = (b/32) N/(f c), power = eta psi f^3 [arXiv 2602.13052, section V]; quantized stages only",
+    )
+
+
+def packet_bytes_bound(plan: Plan, shape: Sequence[int]) -> float:
+    """Size of a packet where none was measured, header included: the plain codec's bound, or a usual picture's.
+
+    Args:
+        plan: decides on codec and bits; at `output` nothing is sent.
+        shape: of the boundary tensor, or (H, W, 3) at `input`.
+    """
+    if plan.split_point == "output":
+        return 0.0
+    elements = math.prod(shape)
+    if plan.sends_picture:
+        _, quality = picture_format(plan.codec)
+        bits = next(bits for most, bits in _JPEG_BITS_PER_PIXEL if quality <= most)
+        return _HEADER_BYTES + bits * elements / 3 / 8
+    if plan.feature_bits > 8:
+        return _HEADER_BYTES + elements * plan.feature_bits / 8
+    return _HEADER_BYTES + 1 + 4 * elements / shape[-1] + math.ceil(elements * plan.feature_bits / 8)
+
+
+class RunningRatio:
+    """How much longer (or larger) things are than was expected: the median of the last observations' ratios.
+
+    A median, so that single hiccups do not count; of few, so that a machine that is throttled shows within seconds.
+
+    Args:
+        memory: observations that count.
+        most: bound of the ratio and of its inverse.
+    """
+
+    def __init__(self, memory: int = 9, most: float = 20.0) -> None:
+        self._ratios: deque[float] = deque(maxlen=memory)
+        self._most = most
+
+    def update(self, observed: float, expected: float) -> None:
+        """Takes in one observation; what is not positive and finite is left out."""
+        if observed > 0 and expected > 0 and math.isfinite(observed) and math.isfinite(expected):
+            self._ratios.append(min(max(observed / expected, 1 / self._most), self._most))
+
+    @property
+    def value(self) -> float:
+        """1 before the first observation."""
+        return median(self._ratios) if self._ratios else 1.0
+
+    @property
+    def observations(self) -> int:
+        """How many count."""
+        return len(self._ratios)
+
+    def forget(self) -> None:
+        """Begins anew, as after another profile has come."""
+        self._ratios.clear()

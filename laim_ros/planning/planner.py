@@ -1,0 +1,318 @@
+"""`Planner`: takes in what robot, edge, link and battery tell, and says which plan to run and why. No ROS in here.
+
+The planner node, `laim plan` and the benchmark all drive this class.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass, replace
+from statistics import median
+
+from laim_ros.plan import Plan
+from laim_ros.planning.choices import Allowed, Choices, build_choices
+from laim_ros.planning.costs import RunningRatio
+from laim_ros.planning.design import Corrections, Costs, Limits, Selection, expected_costs, select
+from laim_ros.planning.errors import PlanningError
+from laim_ros.planning.forecast import LinkForecast, LinkForecaster
+from laim_ros.planning.policy import (
+    Battery,
+    Goals,
+    Savings,
+    charge,
+    delay_budget_s,
+    energy_budget_j,
+    should_switch,
+)
+from laim_ros.planning.profiles import MachineProfile
+from laim_ros.planning.quality import QualityTable
+from laim_ros.planning.reasons import link_in_words, reason, seconds_in_words
+from laim_ros.records import UNKNOWN_SEQUENCE, LinkReport, PlanReport
+
+SILENT_AFTER_S = 1.0
+"""A packet that has waited for longer makes the link silent."""
+
+_MEMORY_FRAMES = 9
+_FIRST_PERIOD_S = 1.0
+_LONGEST_PERIOD_S = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to run now.
+
+    Attributes:
+        plan: the plan.
+        changed: whether it is another one than before.
+        report: the same with what is expected of it, for people and messages.
+        choices, costs, limits, selection: what it was chosen from.
+    """
+
+    plan: Plan
+    changed: bool
+    report: PlanReport
+    choices: Choices
+    costs: Costs
+    limits: Limits
+    selection: Selection
+
+
+class Planner:
+    """Keeps a running picture of costs, link and battery, and chooses plans for it.
+
+    Times are of one steady clock, in seconds. Not for two threads at once.
+
+    Args:
+        goals: what is wanted; may be replaced at any time.
+        allowed: what may be chosen from.
+        plan: in force at the start.
+        now_s: start of the mission.
+    """
+
+    def __init__(self, goals: Goals, allowed: Allowed, plan: Plan, now_s: float) -> None:
+        self.goals, self.plan = goals, plan
+        self._allowed = allowed
+        self._began_s = now_s
+        self._switched_s = -math.inf
+        self._choices: Choices | None = None
+        self._trouble = "no profile of the robot has come yet"
+        self._quality_remark = ""
+        self._battery: Battery | None = None
+        self._battery_s = -math.inf
+        self._link = LinkForecaster()
+        self._unanswered_s, self._unanswered_at_s = 0.0, -math.inf
+        self._reported_s = -math.inf
+        self._last: tuple[float, int] | None = None
+        self._periods_s: deque[float] = deque(maxlen=_MEMORY_FRAMES)
+        self._waits_s: deque[float] = deque(maxlen=_MEMORY_FRAMES)
+        self._ratios = {name: RunningRatio(_MEMORY_FRAMES) for name in ("robot", "edge", "packet_bytes", "energy")}
+        self._energy_source = ""
+        self._savings = Savings()
+        self._budget_j = math.inf
+
+    # What is told.
+
+    def set_profiles(
+        self, robot: MachineProfile, edge: MachineProfile | None, quality: QualityTable | None, quality_remark: str = ""
+    ) -> None:
+        """Takes in profiles and the quality table, in the place of earlier ones; trouble with them is told by `decide`.
+
+        Args:
+            robot: of the robot.
+            edge: of the edge; None while nobody has told it.
+            quality: of the model; None ranks by theory.
+            quality_remark: what to say about it.
+        """
+        self._quality_remark, self._trouble = quality_remark, ""
+        if quality is not None and quality.model_id != robot.model_id:
+            self._quality_remark = (
+                f"the quality table is of another model ({quality.model}): plans are ranked by theory"
+            )
+            quality = None
+        if edge is not None and edge.model_id != robot.model_id:
+            self._trouble = f"the edge runs another model ({edge.model}) than the robot ({robot.model})"
+            edge = None
+        try:
+            choices = build_choices(robot, edge, quality, self._allowed)
+        except (PlanningError, ValueError) as error:
+            self._trouble, self._choices = self._trouble or str(error), None
+            return
+        if self._choices is None or self._choices.plans != choices.plans:
+            for ratio in self._ratios.values():
+                ratio.forget()
+        self._choices = choices
+
+    def observe_battery(self, battery: Battery, now_s: float) -> None:
+        """Takes in news of the battery."""
+        self._battery, self._battery_s = battery, now_s
+
+    def observe_link(self, report: LinkReport, now_s: float) -> None:
+        """Takes in a frame that came back, a probe, or a silence."""
+        self._reported_s = now_s
+        self._unanswered_s, self._unanswered_at_s = max(0.0, report.unanswered_s), now_s
+        if report.packet_bytes > 0 and math.isfinite(report.link_s):
+            self._link.update(report.packet_bytes, report.link_s, now_s)
+        if report.probe or report.sequence == UNKNOWN_SEQUENCE:
+            return
+        frames = self._count_frames(report, now_s)
+        self._waits_s.append(max(0.0, report.robot_wait_s) + max(0.0, report.edge_wait_s))
+        spent_j = self._correct(report)
+        for _ in range(frames):
+            self._savings.settle(self._budget_j, spent_j)
+
+    def _count_frames(self, report: LinkReport, now_s: float) -> int:
+        """How many frames were run since the last report: those that never came back have cost as much."""
+        frames = 1
+        if self._last is not None:
+            last_s, sent = self._last
+            frames = max(1, min(report.packets_sent - sent, 1000))
+            if now_s > last_s:
+                self._periods_s.append(min((now_s - last_s) / frames, _LONGEST_PERIOD_S))
+        self._last = now_s, report.packets_sent
+        return frames
+
+    def _correct(self, report: LinkReport) -> float:
+        """Compares a frame with what was expected of its plan; returns what it cost the robot in joules."""
+        choices = self._choices
+        if choices is None or not report.split_point:
+            return math.nan
+        try:
+            plan = Plan(
+                report.split_point,
+                report.weight_bits or Plan().weight_bits,
+                report.feature_bits or Plan().feature_bits,
+                report.codec or Plan().codec,
+                self.plan.robot_clock_hz,
+            )
+        except ValueError:
+            return math.nan
+        row = choices.index(plan)
+        if row is None:
+            return math.nan
+        robot_s = report.robot_s - report.robot_wait_s
+        self._ratios["robot"].update(robot_s, float(choices.robot_s[row]))
+        self._ratios["edge"].update(report.edge_s - report.edge_wait_s, float(choices.edge_s[row]))
+        self._ratios["packet_bytes"].update(report.packet_bytes, float(choices.packet_bytes[row]))
+        expected_j = float(choices.active_w[row]) * robot_s
+        if math.isfinite(report.energy_j):
+            self._energy_source = report.energy_source
+            self._ratios["energy"].update(report.energy_j, expected_j)
+            return report.energy_j
+        return expected_j
+
+    # What follows from it.
+
+    def decide(self, now_s: float) -> Decision | None:
+        """The plan to run now; None, with `trouble` saying why, while there is nothing to choose from."""
+        choices = self._choices
+        if choices is None:
+            return None
+        goals, remarks = self.goals, [remark for remark in (self._trouble, self._quality_remark) if remark]
+        link, link_words = self._forecast(now_s, remarks)
+        limits = self._limits(now_s, remarks)
+        wait_s = median(self._waits_s) if self._waits_s else 0.0
+        costs = expected_costs(choices, link, self.corrections, wait_s)
+        selection = select(choices, costs, limits)
+        # A new plan must have something to spare, or the next hiccup would end it; the plan in force need not.
+        strict = select(choices, costs, replace(limits, deadline_s=limits.deadline_s / (1 + goals.margin)))
+        target = strict if strict.feasible else selection
+        row = choices.index(self.plan)
+        changed = row is None or (target.index != row and self._worth_it(row, target, costs, selection, now_s))
+        if changed:
+            row = target.index
+            self.plan = self._applied(choices.plans[row])
+            self._switched_s = now_s
+        if choices.estimated[row]:
+            remarks.append(f"{self.plan.weight_bits} bits per weight were never timed: times of another width count")
+        feasible = bool(selection.timely[row] and selection.affordable[row])
+        best = select(choices, costs, Limits(quality_tolerance=limits.quality_tolerance)).index
+        words = reason(link_words, row, best, choices, costs, limits)
+        if not feasible:
+            words = f"no plan keeps all limits; {words}" if not selection.feasible else f"not for long: {words}"
+        report = self._report(row, feasible, words, remarks, costs, limits, link, selection, choices)
+        return Decision(self.plan, changed, report, choices, costs, limits, selection)
+
+    @property
+    def trouble(self) -> str:
+        """Why there is nothing to choose from; empty if there is."""
+        return self._trouble if self._choices is None else ""
+
+    @property
+    def corrections(self) -> Corrections:
+        """The running ratios."""
+        return Corrections(**{name: ratio.value for name, ratio in self._ratios.items()})
+
+    @property
+    def frame_period_s(self) -> float:
+        """From one frame to the next, as of late."""
+        return median(self._periods_s) if self._periods_s else _FIRST_PERIOD_S
+
+    def _applied(self, plan: Plan) -> Plan:
+        """The plan with what it does not use left as it is: a head that is not run need not be loaded."""
+        if plan.split_point == "input":
+            return replace(plan, weight_bits=self.plan.weight_bits, feature_bits=self.plan.feature_bits)
+        if plan.split_point == "output":
+            return replace(plan, feature_bits=self.plan.feature_bits)
+        return plan
+
+    def _forecast(self, now_s: float, remarks: list[str]) -> tuple[LinkForecast, str]:
+        goals = self.goals
+        unanswered_s = self._unanswered_s
+        if unanswered_s > SILENT_AFTER_S:  # it goes on, whether or not anybody says so
+            unanswered_s += min(max(0.0, now_s - self._unanswered_at_s), goals.link_timeout_s)
+        else:
+            unanswered_s = 0.0
+        link = self._link.forecast(now_s, goals.link_quantile, unanswered_s)
+        age_s = now_s - self._reported_s
+        if not link.known:
+            remarks.append("no packet has come back yet: the link counts as free of cost")
+        elif age_s > goals.link_timeout_s:
+            remarks.append(f"no news of the link for {seconds_in_words(age_s)}: it counts as it was")
+        return link, link_in_words(link, unanswered_s, SILENT_AFTER_S)
+
+    def _limits(self, now_s: float, remarks: list[str]) -> Limits:
+        goals = self.goals
+        fresh = now_s - self._battery_s <= goals.battery_timeout_s
+        period_s = self.frame_period_s
+        left_s = goals.mission_s - max(0.0, now_s - self._began_s)
+        budget = energy_budget_j(self._battery if fresh else None, goals, left_s, period_s)
+        if budget.remark:
+            remarks.append(budget.remark)
+        self._budget_j = budget.value
+        allowed_j = self._savings.allowed_j(budget.value, goals.saving_s / period_s)
+        return Limits(delay_budget_s(goals.deadline_s), allowed_j, goals.quality_tolerance)
+
+    def _worth_it(self, row: int, target: Selection, costs: Costs, loose: Selection, now_s: float) -> bool:
+        choices = self._choices
+        feasible_now = bool(loose.timely[row] and loose.affordable[row])
+        since_s = max(0.0, now_s - self._switched_s)
+        if not target.feasible:
+            gain = 1 - costs.delay_s[target.index] / costs.delay_s[row]
+            rescue = bool(target.affordable[target.index]) and not loose.affordable[row]
+            return (rescue or gain > self.goals.margin) and since_s >= self.goals.dwell_s
+        energy_j = costs.energy_j[row]
+        return should_switch(
+            self.goals,
+            gain_loss=float(choices.quality_loss[row] - choices.quality_loss[target.index]),
+            gain_energy=float(1 - costs.energy_j[target.index] / energy_j) if energy_j > 0 else 0.0,
+            since_switch_s=since_s,
+            feasible_now=feasible_now,
+            feasible_then=True,
+        )
+
+    def _report(
+        self,
+        row: int,
+        feasible: bool,
+        words: str,
+        remarks: list[str],
+        costs: Costs,
+        limits: Limits,
+        link: LinkForecast,
+        selection: Selection,
+        choices: Choices,
+    ) -> PlanReport:
+        plan, battery = self.plan, self._battery
+        return PlanReport(
+            split_point=plan.split_point,
+            weight_bits=plan.weight_bits,
+            feature_bits=plan.feature_bits,
+            codec=plan.codec,
+            robot_clock_hz=plan.robot_clock_hz,
+            feasible=feasible,
+            reason=words,
+            remarks="; ".join(remarks),
+            delay_s=float(costs.delay_s[row]),
+            energy_j=float(costs.energy_j[row]),
+            quality_loss=float(choices.quality_loss[row]),
+            quality_source=choices.quality_source,
+            deadline_s=self.goals.deadline_s,
+            energy_budget_j=limits.energy_j,
+            energy_source=self._energy_source or choices.power_source,
+            goodput_bps=link.goodput_bps,
+            round_trip_s=link.round_trip_s if link.known else math.nan,
+            battery=charge(battery).value if battery is not None else math.nan,
+            choices=len(choices),
+            feasible_choices=int((selection.timely & selection.affordable).sum()),
+        )
