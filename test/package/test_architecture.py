@@ -16,13 +16,13 @@ PACKAGE = ROOT / "laim_ros"
 LAYERS: tuple[frozenset[str], ...] = tuple(
     frozenset(names.split())
     for names in (
-        "plan paths processes records",
+        "plan paths processes records power",
         "parameters",
         "bringup codec drawing planning scenes",
         "models parameter_docs sources",
         "quantization",
         "coinference",
-        "evaluation",
+        "evaluation profiling",
         "nodes",
         "demo",
         "cli",
@@ -36,6 +36,7 @@ ROS = {
 }
 NEVER = {
     "plan": {"numpy", "torch"},
+    "power": {"numpy", "torch"},
     "parameters": {"numpy", "torch"},
     "bringup": {"numpy", "torch"},
     "codec": {"torch", "transformers"},
