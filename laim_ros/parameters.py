@@ -21,6 +21,10 @@ QUANTIZERS = ("auto", "uniform", "uniform_l1", "uniform_absmax", "power_of_two",
 ENGINES = ("auto", "onednn", "torch", "float")
 """What `laim_ros.quantization` knows by name. Repeated here, because importing it takes PyTorch; a test compares."""
 
+CLOCKS = ("none", "cpufreq")
+ENERGY_METERS = ("auto", "none", "rapl", "ina")
+"""What `laim_ros.power` knows by name. Repeated here, so that the tables need nothing else; a test compares."""
+
 
 class ParameterValueError(ValueError):
     """A value that a parameter does not take; the message names the parameter and what it takes."""
@@ -121,6 +125,19 @@ ROBOT: tuple[Parameter, ...] = (
     _TRANSPORT,
     _NUM_BEAMS,
     _MAX_NEW_TOKENS,
+    Parameter("clock", "none", "What sets the processor's clock to robot_clock_hz.", choices=CLOCKS),
+    Parameter(
+        "energy_meter", "auto", "What measures energy; auto is the first that this machine has.", choices=ENERGY_METERS
+    ),
+    Parameter("active_w", 10.0, "Watts above idle while the head runs, where nothing measures them.", 0.0, 100_000.0),
+    Parameter("radio_w", 1.5, "Watts above idle while packets are sent.", 0.0, 100_000.0),
+    Parameter(
+        "profile_limit_s",
+        3.0,
+        "Longest time for measuring the stages when the node is configured; 0 measures nothing.",
+        0.0,
+        3600.0,
+    ),
     _AUTOSTART,
     Parameter(
         "split_point", "qformer", "Last stage run on the robot: input, vit.K, vision, qformer or output.", live=True
@@ -141,6 +158,9 @@ ROBOT: tuple[Parameter, ...] = (
         f"auto is plain or {DEFAULT_PICTURE_CODEC}.",
         live=True,
     ),
+    Parameter(
+        "robot_clock_hz", 0.0, "Highest clock of the robot's processor; 0 leaves it alone.", 0.0, 1e11, live=True
+    ),
     Parameter("rate_hz", 0.0, "Most frames per second to run; 0 is as many as possible.", 0.0, 1000.0, live=True),
     Parameter(
         "deadline_s", 0.0, "Results later than this after the image count as missed; 0 is none.", 0.0, 3600.0, live=True
@@ -158,6 +178,14 @@ ROBOT: tuple[Parameter, ...] = (
         "question_template", "Question: {question} Answer:", "Prompt made of a message on laim/question.", live=True
     ),
     Parameter("describe_timeout_s", 10.0, "Longest wait of ~/describe for a result.", 0.1, 3600.0, live=True),
+    Parameter(
+        "probe_period_s",
+        0.0,
+        "How often a small packet measures the link, more often while its goodput is unknown; 0 is never.",
+        0.0,
+        3600.0,
+        live=True,
+    ),
 )
 
 EDGE: tuple[Parameter, ...] = (
@@ -168,6 +196,7 @@ EDGE: tuple[Parameter, ...] = (
     _THREADS,
     Parameter("robots", [""], "Namespaces of the robots to serve; empty serves every robot that is found."),
     Parameter("discovery_period_s", 0.5, "How often to look for new robots.", 0.05, 60.0),
+    Parameter("profile", True, "Measure stages at the start."),
     _AUTOSTART,
     Parameter("num_beams", 1, _NUM_BEAMS.description, minimum=1, maximum=16, live=True),
     Parameter("max_new_tokens", 30, _MAX_NEW_TOKENS.description, minimum=1, maximum=512, live=True),
@@ -214,8 +243,9 @@ def plan_from(values: Mapping[str, ParameterValue]) -> Plan:
     split_point, codec = str(values["split_point"]), str(values["codec"])
     if codec == "auto":
         codec = DEFAULT_PICTURE_CODEC if split_point == "input" else Plan().codec
+    clock_hz = float(values.get("robot_clock_hz", 0.0))  # a frame on the command line has none
     try:
-        return Plan(split_point, int(values["weight_bits"]), int(values["feature_bits"]), codec)
+        return Plan(split_point, int(values["weight_bits"]), int(values["feature_bits"]), codec, clock_hz)
     except PlanError as error:
         raise PlanError(
             f"{error}; codec auto fits every split point" if "codec" in str(error) else str(error)
@@ -236,7 +266,9 @@ def check_template(template: str) -> str:
 __all__ = [
     "ANNOTATOR",
     "CAMERA",
+    "CLOCKS",
     "EDGE",
+    "ENERGY_METERS",
     "ENGINES",
     "QUANTIZERS",
     "ROBOT",
