@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -48,6 +48,7 @@ class Choices:
         quality_source: what the loss is about and where it comes from, in words.
         power_source: where watts come from.
         estimated: True where a plan's times are those of another bit-width.
+        rows: where a plan stands, by its `plan_key` and clock.
     """
 
     plans: tuple[Plan, ...]
@@ -60,14 +61,14 @@ class Choices:
     quality_source: str
     power_source: str
     estimated: np.ndarray
+    rows: Mapping[tuple, int]
 
     def __len__(self) -> int:
         return len(self.plans)
 
     def index(self, plan: Plan) -> int | None:
         """Row of a plan, or of one that differs in what its split point does not use; None if there is none."""
-        wanted = (plan_key(plan), plan.robot_clock_hz)
-        return next((i for i, each in enumerate(self.plans) if (plan_key(each), each.robot_clock_hz) == wanted), None)
+        return self.rows.get(_row_key(plan))
 
 
 def build_choices(
@@ -86,10 +87,10 @@ def build_choices(
     """
     if edge is not None and edge.model_id != robot.model_id:
         raise PlanningError(f"the robot runs {robot.model} ({robot.model_id}), the edge {edge.model} ({edge.model_id})")
-    rows = quality.index() if quality is not None else {}
+    measured = quality.index() if quality is not None else {}
     found: list[tuple] = []
     for plan in _candidates(robot, edge, quality, allowed or Allowed()):
-        row = rows.get(plan_key(plan))
+        row = measured.get(plan_key(plan))
         if quality is not None and row is None:
             continue
         robot_s, edge_s = _halves_s(plan, robot, edge)
@@ -109,7 +110,14 @@ def build_choices(
     plans, *columns = zip(*found, strict=True)
     robot_s, edge_s, size, active_w, loss, estimated = (np.array(column) for column in columns)
     source = f"{quality.measure} ({quality.frames} frames)" if quality else _THEORY
-    return Choices(plans, robot_s, edge_s, size, active_w, robot.radio_w, loss, source, robot.power_source, estimated)
+    rows = {_row_key(plan): row for row, plan in enumerate(plans)}
+    return Choices(
+        plans, robot_s, edge_s, size, active_w, robot.radio_w, loss, source, robot.power_source, estimated, rows
+    )
+
+
+def _row_key(plan: Plan) -> tuple:
+    return plan_key(plan), plan.robot_clock_hz
 
 
 def theory_loss(plan: Plan, robot: MachineProfile) -> float:
