@@ -14,6 +14,7 @@ _MEMORY_S = 5.0
 """Age at which an observation counts 1/e as much for the margin: the length of a short fade."""
 
 _MOST_KEPT = 64
+_UNUSUAL, _MOST_USUAL = 2.0, 8
 _LONGEST_S = 3600.0
 
 
@@ -82,10 +83,13 @@ class LinkForecaster:
         Args:
             now_s: on the clock of `update`; a clock that was set back makes everything recent.
             quantile: share of the recent packets that the forecast would have covered, 0.5 to 1.
-            unanswered_s: how long the oldest packet under way has waited: the next one will hardly be faster.
+            unanswered_s: how long the oldest packet under way has waited: the next one will hardly be faster. If that
+                is unusually long, it counts twice: what has lasted so long is likely to last as long again.
         """
         if not self._recent:
             return LinkForecast(least_s=unanswered_s, known=unanswered_s > 0)
+        if unanswered_s > _UNUSUAL * max(link_s for _, _, link_s in list(self._recent)[-_MOST_USUAL:]):
+            unanswered_s *= 2
         at_s, sizes_bytes, times_s = np.array(self._recent).T
         ages_s = np.maximum(0.0, now_s - at_s)
         weights = np.exp(-(ages_s - ages_s.min()) / _MEMORY_S)

@@ -239,10 +239,8 @@ class Planner:
     def _forecast(self, now_s: float, remarks: list[str]) -> tuple[LinkForecast, str]:
         goals = self.goals
         unanswered_s = self._unanswered_s
-        if unanswered_s > SILENT_AFTER_S:  # it goes on, whether or not anybody says so
+        if unanswered_s > 0:  # it goes on, whether or not anybody says so
             unanswered_s += min(max(0.0, now_s - self._unanswered_at_s), goals.link_timeout_s)
-        else:
-            unanswered_s = 0.0
         link = self._link.forecast(now_s, goals.link_quantile, unanswered_s)
         age_s = now_s - self._reported_s
         if not link.known:
