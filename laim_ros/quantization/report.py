@@ -10,19 +10,14 @@ from typing import Any
 
 import torch
 
+from laim_ros.planning.rate_distortion import best_scalar, exact_distortion, paper_upper_bound, shannon_lower_bound
 from laim_ros.quantization import uniform
 from laim_ros.quantization.errors import QuantizationError
 from laim_ros.quantization.granularity import Granularity
 from laim_ros.quantization.levels import levels_of
 from laim_ros.quantization.quantize import quantize
 from laim_ros.quantization.quantized_weight import BITS
-from laim_ros.quantization.statistics import (
-    best_scalar,
-    ks_distance,
-    paper_upper_bound,
-    rate_distortion,
-    shannon_lower_bound,
-)
+from laim_ros.quantization.statistics import ks_distance
 from laim_ros.quantization.storage.manifest import Manifest
 from laim_ros.quantization.survey import LayerSample
 
@@ -36,7 +31,7 @@ _COLOURS = {"uniform": "tab:blue", "power_of_two": "tab:green", "exponential": "
 _THEORY: tuple[tuple[str, Callable[[float], float], str], ...] = (
     ("$D^U$, the paper's upper bound", paper_upper_bound, ":"),
     ("best scalar quantizer", best_scalar, "--"),
-    ("exact rate-distortion", rate_distortion, "-"),
+    ("exact rate-distortion", exact_distortion, "-"),
     ("$D^L$, Shannon's lower bound", shannon_lower_bound, "-."),
 )
 

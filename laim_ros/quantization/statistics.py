@@ -1,7 +1,8 @@
-"""How weights are distributed, what quantizing did to them, and what theory says of it (theory.md, sections 1 and 2).
+"""How the weights of tensors are distributed and what quantizing did to them (theory.md, sections 1 and 2).
 
-Distortion is mean absolute error times λ = 1/mean|w|: dimensionless, so that weights of any size compare. A b-bit
-weight spends one bit on its sign and R = b - 1 on its magnitude.
+Distortion is mean absolute error times λ = 1/mean|w|: dimensionless, so that weights of any size compare. What theory
+says of it is in `laim_ros.planning.rate_distortion`, which also fits λ, but with numpy, as the planner has no torch.
+Here tensors stay on their device and are summed in pieces: a copy in float64 of 10⁸ weights would take 0.8 GB.
 """
 
 from __future__ import annotations
@@ -10,6 +11,9 @@ import math
 
 import torch
 
+# `bench/quantizers.py` reads the curves beside what it measures from here.
+from laim_ros.planning.rate_distortion import best_scalar, paper_upper_bound  # noqa: F401
+from laim_ros.planning.rate_distortion import exact_distortion as rate_distortion  # noqa: F401
 from laim_ros.quantization.errors import QuantizationError
 
 _CHUNK = 1 << 20
@@ -63,32 +67,6 @@ def distortion(weight: torch.Tensor, approximation: torch.Tensor) -> float:
     pairs = zip(_pieces(weight), _pieces(approximation), strict=True)
     total = sum(float((a.to(torch.float32) - b).abs().sum(dtype=torch.float64)) for a, b in pairs)
     return fit_exponential(weight) * total / weight.numel()
-
-
-def shannon_lower_bound(rate_bits: float) -> float:
-    """λD below which no code of `rate_bits` R ≥ 0 per magnitude gets: 2^-(R+1); never attained [paper, eq. 24]."""
-    return 2.0 ** -(rate_bits + 1)
-
-
-def rate_distortion(rate_bits: float) -> float:
-    """λD of the best code of any length at R ≥ 0 bits per magnitude: -ln(1 - 2^-(R+1)) [theory.md, section 2]."""
-    return -math.log1p(-(2.0 ** -(rate_bits + 1)))
-
-
-def best_scalar(rate_bits: float) -> float:
-    """λD of the best quantizer of single magnitudes with N = 2^R levels: ln(1 + 1/N) [theory.md, section 2]."""
-    return math.log1p(2.0**-rate_bits)
-
-
-def paper_upper_bound(rate_bits: float) -> float:
-    """λD^U = (√(1 + 4/(2^R - 1)) - 1)/2 [paper, eq. 26]; infinite at R = 0.
-
-    It bounds the best code from above, no real quantizer but the best scalar one: uniform and power-of-two levels pass
-    it from 4 bits per weight on.
-    """
-    if rate_bits == 0:
-        return math.inf
-    return (math.sqrt(1 + 4 / (2.0**rate_bits - 1)) - 1) / 2
 
 
 def _pieces(weight: torch.Tensor) -> tuple[torch.Tensor, ...]:

@@ -1,4 +1,4 @@
-"""Fits, distances and curves: beside the table of theory.md, numeric integrals and scipy."""
+"""Fits, distances and distortion of tensors: beside theory, numeric integrals and scipy."""
 
 import math
 
@@ -7,46 +7,11 @@ import pytest
 import torch
 from quantizer_oracles import exponential_quantiles, signed_exponential
 
+from laim_ros.planning.rate_distortion import best_scalar
+from laim_ros.planning.rate_distortion import fit_exponential as planners_fit
 from laim_ros.quantization import statistics
 from laim_ros.quantization.errors import QuantizationError
 from laim_ros.quantization.quantize import quantize
-
-# theory.md, section 2, for λ = 1: R, D^L, exact, D^U.
-CURVES = [
-    (1, 0.25000, 0.28768, 0.61803),
-    (2, 0.12500, 0.13353, 0.26376),
-    (3, 0.06250, 0.06454, 0.12678),
-    (4, 0.03125, 0.03175, 0.06273),
-    (5, 0.01562, 0.01575, 0.03128),
-    (6, 0.00781, 0.00784, 0.01563),
-]
-BEST_SCALAR = [(1, 0.405465), (2, 0.223144), (3, 0.117783), (4, 0.060625), (5, 0.030772), (6, 0.015504), (7, 0.007782)]
-
-
-@pytest.mark.parametrize(("rate_bits", "lower", "exact", "upper"), CURVES)
-def test_curves_have_the_tables_values(rate_bits, lower, exact, upper):
-    assert statistics.shannon_lower_bound(rate_bits) == pytest.approx(lower, abs=6e-6)
-    assert statistics.rate_distortion(rate_bits) == pytest.approx(exact, abs=6e-6)
-    assert statistics.paper_upper_bound(rate_bits) == pytest.approx(upper, abs=6e-6)
-
-
-@pytest.mark.parametrize(("rate_bits", "distortion"), BEST_SCALAR)
-def test_best_scalar_has_the_tables_values(rate_bits, distortion):
-    assert statistics.best_scalar(rate_bits) == pytest.approx(distortion, abs=6e-7)
-
-
-@pytest.mark.parametrize("rate_bits", [0, 0.1, 0.5, 1, 2.5, 4, 7])
-def test_curves_are_in_order_and_invert(rate_bits):
-    exact = statistics.rate_distortion(rate_bits)
-    assert -math.log2(2 * (1 - math.exp(-exact))) == pytest.approx(rate_bits, abs=1e-9)
-    assert statistics.shannon_lower_bound(rate_bits) < exact <= statistics.best_scalar(rate_bits)
-    assert statistics.best_scalar(rate_bits) < statistics.paper_upper_bound(rate_bits)
-
-
-def test_no_bits_for_the_magnitude():
-    assert statistics.rate_distortion(0) == pytest.approx(math.log(2))
-    assert statistics.best_scalar(0) == pytest.approx(math.log(2))
-    assert statistics.paper_upper_bound(0) == math.inf
 
 
 @pytest.mark.parametrize("rate", [0.01, 1.0, 50.0])
@@ -75,11 +40,18 @@ def test_ks_distance_of_normal_weights_is_the_known_one():
     assert statistics.ks_distance(weight, statistics.fit_exponential(weight)) == pytest.approx(expected, abs=2e-3)
 
 
+def test_the_planner_fits_the_same():
+    weight = torch.randn((37, 53), generator=torch.Generator().manual_seed(3)) * 0.02
+    fit = planners_fit(weight.numpy())
+    assert fit.inverse_mean == pytest.approx(statistics.fit_exponential(weight), rel=1e-9)
+    assert fit.ks_distance == pytest.approx(statistics.ks_distance(weight, fit.inverse_mean), abs=1e-9)
+
+
 def test_distortion_does_not_depend_on_units():
     weight = signed_exponential(50, 400)
     for unit in (1e-12, 1.0, 1e12):
         found = statistics.distortion(weight * unit, quantize(weight * unit, 4, "exponential", "tensor").dequantize())
-        assert found == pytest.approx(statistics.best_scalar(3), rel=0.02)
+        assert found == pytest.approx(best_scalar(3), rel=0.02)
     assert statistics.distortion(weight, weight) == 0
     assert statistics.distortion(weight, torch.zeros_like(weight)) == pytest.approx(1)
 
