@@ -70,6 +70,13 @@ class Choices:
         """Row of a plan, or of one that differs in what its split point does not use; None if there is none."""
         return self.rows.get(_row_key(plan))
 
+    def only(self, kept: Sequence[int]) -> Choices:
+        """The choices in these rows, in this order."""
+        columns = ("robot_s", "edge_s", "packet_bytes", "active_w", "quality_loss", "estimated")
+        plans = tuple(self.plans[row] for row in kept)
+        rows = {_row_key(plan): row for row, plan in enumerate(plans)}
+        return replace(self, plans=plans, rows=rows, **{name: getattr(self, name)[list(kept)] for name in columns})
+
 
 def build_choices(
     robot: MachineProfile, edge: MachineProfile | None, quality: QualityTable | None, allowed: Allowed | None = None

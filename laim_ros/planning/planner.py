@@ -14,7 +14,6 @@ from laim_ros.plan import Plan
 from laim_ros.planning.choices import Allowed, Choices, build_choices
 from laim_ros.planning.costs import RunningRatio
 from laim_ros.planning.design import Corrections, Costs, Limits, Selection, expected_costs, select
-from laim_ros.planning.errors import PlanningError
 from laim_ros.planning.forecast import LinkForecast, LinkForecaster
 from laim_ros.planning.policy import (
     Battery,
@@ -28,6 +27,7 @@ from laim_ros.planning.policy import (
 from laim_ros.planning.profiles import MachineProfile
 from laim_ros.planning.quality import QualityTable
 from laim_ros.planning.reasons import link_in_words, reason, seconds_in_words
+from laim_ros.planning.refusals import Refusals
 from laim_ros.records import UNKNOWN_SEQUENCE, LinkReport, PlanReport
 
 SILENT_AFTER_S = 1.0
@@ -76,7 +76,9 @@ class Planner:
         self._began_s = now_s
         self._switched_s = -math.inf
         self._choices: Choices | None = None
-        self._trouble = "no profile of the robot has come yet"
+        self._profiles: tuple[MachineProfile, MachineProfile | None, QualityTable | None, str] | None = None
+        self._refusals = Refusals()
+        self._trouble, self._none_left = "no profile of the robot has come yet", ""
         self._quality_remark = ""
         self._battery: Battery | None = None
         self._battery_s = -math.inf
@@ -104,6 +106,7 @@ class Planner:
             quality: of the model; None ranks by theory.
             quality_remark: what to say about it.
         """
+        self._profiles = robot, edge, quality, quality_remark
         self._quality_remark, self._trouble = quality_remark, ""
         if quality is not None and quality.model_id != robot.model_id:
             self._quality_remark = (
@@ -113,22 +116,51 @@ class Planner:
         if edge is not None and edge.model_id != robot.model_id:
             self._trouble = f"the edge runs another model ({edge.model}) than the robot ({robot.model})"
             edge = None
+        elif edge is None:
+            self._trouble = "no profile of the edge has come yet"
         try:
             choices = build_choices(robot, edge, quality, self._allowed)
-        except (PlanningError, ValueError) as error:
+        except ValueError as error:
             self._trouble, self._choices = self._trouble or str(error), None
+            return
+        except (ArithmeticError, LookupError) as error:  # well formed, but no profile of any model
+            self._trouble, self._choices = f"the profiles make no sense ({type(error).__name__}: {error})", None
             return
         if self._choices is None or self._choices.plans != choices.plans:
             for ratio in self._ratios.values():
                 ratio.forget()
         self._choices = choices
 
+    def forget_profiles(self, why: str) -> None:
+        """Leaves nothing to choose from until other profiles come, as where the robot runs a model without one."""
+        self._profiles, self._choices, self._trouble = None, None, why
+
+    def set_allowed(self, allowed: Allowed) -> None:
+        """Takes in what may be chosen from, in the place of what might before."""
+        if allowed == self._allowed:
+            return
+        self._allowed = allowed
+        if self._profiles is not None:
+            self.set_profiles(*self._profiles)
+
+    def begin_mission(self, now_s: float) -> None:
+        """Lets the mission begin now."""
+        self._began_s = now_s
+
+    def refuse(self, plan: Plan, now_s: float) -> None:
+        """Takes in that the robot refused a plan: for a while, plans that ask the same of it are not chosen."""
+        self._refusals.add(plan, now_s)
+
     def observe_battery(self, battery: Battery, now_s: float) -> None:
         """Takes in news of the battery."""
         self._battery, self._battery_s = battery, now_s
 
-    def observe_link(self, report: LinkReport, now_s: float) -> None:
-        """Takes in a frame that came back, a probe, or a silence."""
+    def observe_link(self, report: LinkReport, now_s: float, robot_clock_hz: float | None = None) -> None:
+        """Takes in a frame that came back, a probe, or a silence.
+
+        Args:
+            robot_clock_hz: in force; None where it is the plan's.
+        """
         self._reported_s = now_s
         self._unanswered_s, self._unanswered_at_s = max(0.0, report.unanswered_s), now_s
         if report.packet_bytes > 0 and math.isfinite(report.link_s):
@@ -137,7 +169,7 @@ class Planner:
             return
         frames = self._count_frames(report, now_s)
         self._waits_s.append(max(0.0, report.robot_wait_s) + max(0.0, report.edge_wait_s))
-        spent_j = self._correct(report)
+        spent_j = self._correct(report, self.plan.robot_clock_hz if robot_clock_hz is None else robot_clock_hz)
         for _ in range(frames):
             self._savings.settle(self._budget_j, spent_j)
 
@@ -152,7 +184,7 @@ class Planner:
         self._last = now_s, report.packets_sent
         return frames
 
-    def _correct(self, report: LinkReport) -> float:
+    def _correct(self, report: LinkReport, robot_clock_hz: float) -> float:
         """Compares a frame with what was expected of its plan; returns what it cost the robot in joules."""
         choices = self._choices
         if choices is None or not report.split_point:
@@ -163,7 +195,7 @@ class Planner:
                 report.weight_bits or Plan().weight_bits,
                 report.feature_bits or Plan().feature_bits,
                 report.codec or Plan().codec,
-                self.plan.robot_clock_hz,
+                robot_clock_hz,
             )
         except ValueError:
             return math.nan
@@ -185,7 +217,8 @@ class Planner:
 
     def decide(self, now_s: float) -> Decision | None:
         """The plan to run now; None, with `trouble` saying why, while there is nothing to choose from."""
-        choices = self._choices
+        choices = None if self._choices is None else self._refusals.offered(self._choices, self.plan, now_s)
+        self._none_left = "" if choices is not None else "the robot has refused every plan lately"
         if choices is None:
             return None
         goals, remarks = self.goals, [remark for remark in (self._trouble, self._quality_remark) if remark]
@@ -216,7 +249,7 @@ class Planner:
     @property
     def trouble(self) -> str:
         """Why there is nothing to choose from; empty if there is."""
-        return self._trouble if self._choices is None else ""
+        return self._trouble if self._choices is None else self._none_left
 
     @property
     def corrections(self) -> Corrections:
