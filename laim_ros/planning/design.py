@@ -14,6 +14,9 @@ import numpy as np
 from laim_ros.planning.choices import Choices
 from laim_ros.planning.forecast import LinkForecast
 
+_ALIKE = 0.1
+"""Plans that break the deadline count as equally late within this share."""
+
 
 @dataclass(frozen=True, slots=True)
 class Corrections:
@@ -93,7 +96,8 @@ def select(choices: Choices, costs: Costs, limits: Limits) -> Selection:
     """The best choice: feasible, then least quality loss, then least energy, then least delay.
 
     Where nothing is feasible: the least late of those that can be afforded; if none can, the cheapest of those that
-    come in time; if none does, the least late.
+    come in time; if none does, the least late. Of plans that are late by nearly the same, as all are while the link is
+    silent, the cheapest: being late faster helps nobody.
 
     Args:
         choices: at least one.
@@ -107,12 +111,12 @@ def select(choices: Choices, costs: Costs, limits: Limits) -> Selection:
         loss = choices.quality_loss
         near = feasible & (loss <= loss[feasible].min() + limits.quality_tolerance)
         return Selection(_least(near, costs.energy_j, costs.delay_s, loss), True, timely, affordable)
-    if affordable.any():
-        index = _least(affordable, costs.delay_s, costs.energy_j)
-    elif timely.any():
-        index = _least(timely, costs.energy_j, costs.delay_s)
+    if affordable.any() or not timely.any():
+        pool = affordable if affordable.any() else np.ones(len(choices), bool)
+        pool = pool & (costs.delay_s <= (1 + _ALIKE) * costs.delay_s[pool].min())
+        index = _least(pool, costs.energy_j, costs.delay_s, choices.quality_loss)
     else:
-        index = _least(np.ones(len(choices), bool), costs.delay_s, costs.energy_j)
+        index = _least(timely, costs.energy_j, costs.delay_s, choices.quality_loss)
     return Selection(index, False, timely, affordable)
 
 
