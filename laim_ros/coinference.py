@@ -6,7 +6,7 @@ The nodes, the benchmarks and the evaluation drive these same two classes, so wh
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -49,6 +49,7 @@ class RobotHalf:
 
     Attributes:
         model: in use; `set_weight_bits` replaces it.
+        choices: what `open` was told about how heads are made; None for a half that was not opened so.
 
     Raises:
         ModelError: the model is not loaded from `input` on.
@@ -59,6 +60,7 @@ class RobotHalf:
             raise ModelError(f"a robot needs the model's stages from 'input' on, these begin after '{model.first}'")
         self.model = model
         self.robot = robot
+        self.choices: Mapping[str, str] | None = None
         self._heads = heads
         self._codec = lru_cache(_STREAMS_CACHED)(codec_for)
 
@@ -77,7 +79,9 @@ class RobotHalf:
             QuantizationError: or not at so many bits, or not with these choices.
         """
         heads = Heads(model, **choices)
-        return cls(heads.load(weight_bits), robot, heads)
+        half = cls(heads.load(weight_bits), robot, heads)
+        half.choices = choices
+        return half
 
     @property
     def weight_bits(self) -> int:
@@ -103,13 +107,29 @@ class RobotHalf:
             ModelError: files missing or damaged.
             QuantizationError: the head cannot be had at so many bits; the message says what can.
         """
-        self.check_weight_bits(weight_bits)
         before = self.model
-        if self.bits_for(weight_bits) == before.weight_bits:
-            return
-        with_tail = before.last == "output"
-        head = self._heads.load(weight_bits, last="qformer" if with_tail else before.last, wanted=wanted)
-        self.model = head.with_tail_of(before) if with_tail else head
+        head = self.head_at(weight_bits, wanted)
+        if head is not before:
+            self.model = head.with_tail_of(before) if before.last == "output" else head
+
+    def head_at(self, weight_bits: int, wanted: Callable[[], bool] = lambda: True) -> SplitModel:
+        """The head at a bit-width, beside the one in use; the very model in use where that has so many bits.
+
+        Args:
+            weight_bits: 1–8, 16, or 32 for the model as it is.
+            wanted: asked now and then whether to go on.
+
+        Returns:
+            The stages that this half has, without the tail where it is loaded anew.
+
+        Raises:
+            As `set_weight_bits`.
+        """
+        self.check_weight_bits(weight_bits)
+        model = self.model
+        if self.bits_for(weight_bits) == model.weight_bits:
+            return model
+        return self._heads.load(weight_bits, last="qformer" if model.last == "output" else model.last, wanted=wanted)
 
     def check_weight_bits(self, weight_bits: int) -> None:
         """Whether `set_weight_bits` can be asked for so many.

@@ -1,0 +1,277 @@
+"""What a half costs on this machine: every stage under its own name, within the budget, and measured only once.
+
+Where times are asserted, the clock is one that only passes when the test says so.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from itertools import pairwise
+
+import pytest
+import torch
+from test_coinference import picture
+
+from laim_ros.coinference import EdgeHalf, RobotHalf
+from laim_ros.models import Stage, load
+from laim_ros.models.source import find_source
+from laim_ros.planning.profiles import MachineProfile
+from laim_ros.profiling import TEXT_TOKENS, profile, profile_cache, profile_edge, profile_robot
+from laim_ros.quantization.storage.write import Packing
+
+POINTS = ("input", "vit.1", "vit.2", "vit.3", "vision", "qformer", "output")
+COSTS_S = {"vit.1": 0.003, "vit.2": 0.4, "vit.3": 0.005, "vision": 0.001, "qformer": 0.007}
+RESIZE_S = 0.002
+
+
+class Clock:
+    """Seconds that pass by work and by sleep, and what they have cost: 3 W at rest, 10 W at work."""
+
+    source = "rapl"
+
+    def __init__(self) -> None:
+        self.now_s = self.busy_s = 0.0
+
+    def work(self, seconds: float) -> None:
+        self.now_s += seconds
+        self.busy_s += seconds
+
+    def sleep(self, seconds: float) -> None:
+        self.now_s += seconds
+
+    def joules(self) -> float:
+        return 3 * self.now_s + 7 * self.busy_s
+
+    def close(self) -> None:
+        pass
+
+
+class Unmoved(Clock):
+    """A meter that tells no more at work than at rest."""
+
+    def joules(self) -> float:
+        return 0.0
+
+
+class Silent(Clock):
+    """A meter that cannot tell."""
+
+    def joules(self) -> float:
+        return math.nan
+
+
+class EarlyTail:
+    """A tail that takes 0.1 s and 0.05 s per token, and has said all after five tokens."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    def generate_ids(self, features, prompts, generation) -> list[list[int]]:
+        tokens = min(generation.max_new_tokens, 5)
+        self._clock.work(0.1 + 0.05 * tokens)
+        return [[7] * tokens]
+
+    def decode(self, ids) -> str:
+        return ""
+
+
+@pytest.fixture
+def clock(monkeypatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(time, "perf_counter", lambda: clock.now_s)
+    monkeypatch.setattr(time, "sleep", clock.sleep)
+    return clock
+
+
+def with_costs(half, clock: Clock, costs_s=COSTS_S) -> list[str]:
+    """Lets the half's stages take so long on the clock; returns the names of those that run, as they run."""
+    ran: list[str] = []
+
+    def stage(name, function):
+        def run(x):
+            ran.append(name)
+            clock.work(costs_s.get(name, 0.0))
+            return function(x)
+
+        return Stage(name, run)
+
+    half.model.stages = [stage(each.name, each.function) for each in half.model.stages]
+    return ran
+
+
+def profiled(half, *, limit_s=0.0, meter=None, active_w=15.0, radio_w=1.5, clocks_hz=(), cache=None) -> MachineProfile:
+    given = {"active_w": active_w, "radio_w": radio_w, "clocks_hz": clocks_hz}
+    return profile_robot(half, "mini", limit_s=limit_s, meter=meter, cache=cache, **given)
+
+
+def test_every_loaded_stage_and_every_packet_is_timed(checkpoint):
+    half = RobotHalf.open(checkpoint, "/robot", weight_bits=8, last="output")
+    before = half.model
+    got = profiled(half)
+    (times,) = got.times
+    assert half.model is before
+    assert (times.weight_bits, times.source, got.split_points) == (8, "measured", POINTS)
+    assert times.stage_s.keys() == set(POINTS)
+    assert got.code_s.keys() == set(POINTS) - {"output"} == got.shapes.keys()
+    assert all(seconds > 0 for seconds in (*times.stage_s.values(), *got.code_s.values()))
+    assert (got.model, got.model_id, got.engine) == ("mini", before.model_id, before.engine)
+    assert f"{torch.get_num_threads()} thread" in got.machine
+    assert (got.radio_w, got.power_source, [mode.active_w for mode in got.modes]) == (1.5, "assumed", [15.0])
+    assert MachineProfile.from_json(got.to_json()) == got
+    short = RobotHalf(load(checkpoint, last="vit.2"), "/robot")
+    assert profiled(short).times[0].stage_s.keys() == {"input", "vit.1", "vit.2"}
+
+
+def test_each_stage_has_its_own_time_and_all_have_that_of_a_frame(checkpoint, clock, monkeypatch):
+    half = RobotHalf.open(checkpoint, "/robot", last="output")
+    with_costs(half, clock)
+    half.model.tail = EarlyTail(clock)
+    resize = half.model.resize
+    monkeypatch.setattr(half.model, "resize", lambda image: (clock.work(RESIZE_S), resize(image))[1])
+    stage_s = profiled(half).times[0].stage_s
+    assert stage_s == pytest.approx({**COSTS_S, "input": RESIZE_S, "output": 0.1 + 0.05 * TEXT_TOKENS})
+    began_s = clock.now_s
+    half.features(picture(0), "qformer")
+    assert sum(stage_s.values()) - stage_s["output"] == pytest.approx(clock.now_s - began_s)
+
+
+def test_an_edge_profiles_what_it_has(checkpoint, clock):
+    edge = EdgeHalf(load(checkpoint, first="vit.1", dtype="bfloat16"))
+    with_costs(edge, clock)
+    edge.model.tail = EarlyTail(clock)
+    got = profile_edge(edge, "mini", cache=None)
+    (times,) = got.times
+    assert times.weight_bits == 16
+    expected_s = {name: seconds for name, seconds in COSTS_S.items() if name != "vit.1"}
+    assert times.stage_s == pytest.approx({**expected_s, "output": 0.1 + 0.05 * TEXT_TOKENS})
+    assert got.code_s.keys() == {"vit.1", *expected_s}
+
+
+def test_an_edge_times_the_decoding_of_every_packet(checkpoint):
+    got = profile_edge(EdgeHalf(load(checkpoint)), "mini", cache=None)
+    assert got.times[0].stage_s.keys() == set(POINTS) - {"input"}
+    assert got.code_s.keys() == set(POINTS) - {"output"}
+    assert all(seconds > 0 for seconds in (*got.times[0].stage_s.values(), *got.code_s.values()))
+
+
+def test_other_widths_are_measured_while_time_lasts_and_added_at_later_starts(checkpoint, clock, monkeypatch, tmp_path):
+    half = RobotHalf.open(checkpoint, "/robot", last="output")
+    load_head, before = half.head_at, half.model
+    monkeypatch.setattr(half, "head_at", lambda *asked: (clock.work(10), load_head(*asked))[1])
+    assert profiled(half, limit_s=0).weight_bits == (32,)
+    assert clock.now_s == 0, "with no time to spend nothing is loaded"
+    assert profiled(half, limit_s=9).weight_bits == (32,), "a load that takes too long is given up"
+    first = profiled(half, limit_s=25, cache=tmp_path)
+    assert first.weight_bits == (4, 8, 32), "a third load would have ended after 30 s"
+    assert "no time to measure 2, 3, 6, 16 bits" in first.notes
+    assert all(times.stage_s.keys() == set(POINTS) for times in first.times)
+    assert half.model is before
+    second = profiled(half, limit_s=25, cache=tmp_path)
+    assert second.weight_bits == (2, 4, 8, 16, 32)
+    assert MachineProfile.read(next(tmp_path.iterdir())) == second
+    assert second.times_at(8) == first.times_at(8)
+
+
+def test_widths_that_cannot_be_had_are_left_out(checkpoint, monkeypatch, tmp_path):
+    fixed = RobotHalf(load(checkpoint, last="qformer"), "/robot")
+    assert profiled(fixed, limit_s=1000).weight_bits == (32,)
+    packed = tmp_path / "packed"
+    Packing(find_source(checkpoint), 4, "exponential").write(packed)
+    assert profiled(RobotHalf.open(str(packed), "/robot"), limit_s=1000).weight_bits == (4,)
+    half = RobotHalf.open(checkpoint, "/robot")
+
+    def fail(weight_bits, wanted):
+        if weight_bits != 4:
+            raise MemoryError("none left")
+        return load_head(weight_bits, wanted)
+
+    load_head = half.head_at
+    monkeypatch.setattr(half, "head_at", fail)
+    got = profiled(half, limit_s=1000)
+    assert got.weight_bits == (4, 32)
+    assert "8 bits could not be measured: none left" in got.notes
+    monkeypatch.setattr(profile, "free_bytes", lambda device: half.model.head_bytes)
+    assert "too little free memory to measure 2, 3, 4, 6, 8, 16 bits" in profiled(half, limit_s=1000).notes
+
+
+def test_a_kept_profile_is_used_while_it_is_of_this_half(checkpoint, other_checkpoint, clock, monkeypatch, tmp_path):
+    half = RobotHalf.open(checkpoint, "/robot")
+    ran = with_costs(half, clock)
+    first = profiled(half, cache=tmp_path)
+    assert set(ran) == set(COSTS_S)
+    ran.clear()
+    assert profiled(half, cache=tmp_path) == first
+    again = profiled(half, cache=tmp_path, active_w=20.0, radio_w=3.0, clocks_hz=(1e9,))
+    assert (again.times, again.code_s) == (first.times, first.code_s)
+    assert (again.modes[0].active_w, again.radio_w, len(again.modes)) == (20.0, 3.0, 2), "these are not measured"
+    assert not ran
+    (file,) = tmp_path.iterdir()
+    for damaged in (b"", file.read_bytes()[:-9], file.read_bytes().replace(b'"vit.2":', b'"vit.9":')):
+        file.write_bytes(damaged)
+        profiled(half, cache=tmp_path)
+        assert ran
+        ran.clear()
+        assert MachineProfile.read(file).times[0].stage_s == pytest.approx(first.times[0].stage_s)
+    for other in (RobotHalf.open(other_checkpoint, "/robot"), RobotHalf.open(checkpoint, "/robot", prune="blocks:1")):
+        files = set(tmp_path.iterdir())
+        others = with_costs(other, clock)
+        profiled(other, cache=tmp_path)
+        assert others
+        (made,) = set(tmp_path.iterdir()) - files
+        content = made.read_bytes()
+    made.write_bytes(content.replace(half.model.model_id.encode(), b"0" * 32))
+    others.clear()
+    profiled(other, cache=tmp_path)
+    assert others, "the file says that it is of another model"
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
+    profiled(half, cache=tmp_path)
+    assert ran, "measured with other threads"
+
+
+def test_an_edges_profile_is_kept(checkpoint, clock, tmp_path):
+    edge = EdgeHalf(load(checkpoint))
+    ran = with_costs(edge, clock)
+    first = profile_edge(edge, "mini", cache=tmp_path)
+    assert ran
+    ran.clear()
+    assert profile_edge(edge, "mini", cache=tmp_path) == first
+    assert not ran
+    assert profile_edge(edge, "also mini", cache=tmp_path).model == "also mini"
+    half = EdgeHalf(load(checkpoint, dtype="bfloat16"))
+    assert profile_edge(half, "mini", cache=tmp_path).weight_bits == (16,)
+
+
+def test_a_cache_that_cannot_be_written_is_told_and_no_more(checkpoint, tmp_path):
+    (tmp_path / "file").write_text("")
+    half, cache = RobotHalf.open(checkpoint, "/robot"), tmp_path / "file" / "profiles"
+    got = profiled(half, cache=cache)
+    assert got.times[0].stage_s
+    assert got.notes.endswith(f"not kept in {cache}: Not a directory")
+
+
+def test_power_is_measured_above_idle_or_assumed(checkpoint, clock, tmp_path):
+    half = RobotHalf.open(checkpoint, "/robot")
+    ran = with_costs(half, clock)
+    clocks_hz = (0.5e9, 1e9, 2e9)
+    got = profiled(half, meter=clock, clocks_hz=clocks_hz, cache=tmp_path)
+    assert got.power_source == "rapl"
+    modes = [(mode.clock_hz, mode.slowdown, mode.active_w) for mode in got.modes]
+    expected = [(0.0, 1.0, 7.0), (0.5e9, 4.0, 7 / 64), (1e9, 2.0, 7 / 8), (2e9, 1.0, 7.0)]
+    assert modes == [pytest.approx(mode) for mode in expected]
+    assert all(faster.active_w > slower.active_w for slower, faster in pairwise(got.modes[1:]))
+    assert "other clocks computed" in got.notes
+    ran.clear()
+    assert profiled(half, meter=clock, cache=tmp_path).modes[0] == got.modes[0]
+    assert not ran
+    for meter in (None, Silent(), Unmoved()):
+        assumed = profiled(half, meter=meter)
+        assert (assumed.power_source, assumed.modes[0].active_w) == ("assumed", 15.0)
+
+
+def test_profiles_lie_where_the_system_keeps_such_files(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    home, other = tmp_path / ".cache", tmp_path / "other"
+    for value, folder in ((str(other), other), ("", home), ("relative", home)):
+        monkeypatch.setenv("XDG_CACHE_HOME", value)
+        assert profile_cache() == folder / "laim_ros" / "profiles"
