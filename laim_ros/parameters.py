@@ -216,6 +216,7 @@ CAMERA: tuple[Parameter, ...] = (
     Parameter("loop", True, "Start over at the end of a folder or video."),
     Parameter("frame_id", "camera", "frame_id of the images."),
     Parameter("publish_battery", False, "Publish a made-up, draining `battery` (demonstrations)."),
+    Parameter("battery_life_s", 600.0, "Time from activation in which the made-up battery drains.", 1.0, 1e6),
     _AUTOSTART,
 )
 
@@ -226,11 +227,88 @@ ANNOTATOR: tuple[Parameter, ...] = (
     _AUTOSTART,
 )
 
+PLANNER: tuple[Parameter, ...] = (
+    Parameter("robot", "robot", "Name of the robot's node."),
+    Parameter("period_s", 0.5, "How often to decide, besides at once where a frame is late or missing.", 0.05, 60.0),
+    _AUTOSTART,
+    Parameter(
+        "mode",
+        "auto",
+        "auto sets the robot's plan; manual only says on laim/plan what it would set.",
+        choices=("auto", "manual"),
+        live=True,
+    ),
+    Parameter(
+        "deadline_s", 0.0, "Longest time from an image to its result; 0 takes the robot's own.", 0.0, 3600.0, live=True
+    ),
+    Parameter(
+        "mission_s",
+        0.0,
+        "How long the battery must last, from activation on or from when this is set; 0 leaves energy unlimited.",
+        0.0,
+        1e7,
+        live=True,
+    ),
+    Parameter("battery_share", 0.2, "Part of the battery that inference may use.", 0.0, 1.0, live=True),
+    Parameter("battery_reserve", 0.1, "Charge that must be left when the mission ends.", 0.0, 1.0, live=True),
+    Parameter("battery_capacity_wh", 0.0, "Of the full battery; 0 takes what the battery tells.", 0.0, 1e6, live=True),
+    Parameter("battery_timeout_s", 30.0, "News of the battery older than this are stale.", 0.1, 3600.0, live=True),
+    Parameter("saving_s", 60.0, "Energy that was saved may be spent within so many seconds.", 0.0, 3600.0, live=True),
+    Parameter("quality", "", "Quality table (a file of `laim calibrate`); empty looks for the model's own.", live=True),
+    Parameter("quality_tolerance", 0.01, "Quality losses that differ by less count as equal.", 0.0, 1.0, live=True),
+    Parameter(
+        "link_quantile", 0.9, "Share of the link's recent packets that a forecast must cover.", 0.5, 1.0, live=True
+    ),
+    Parameter("link_timeout_s", 10.0, "News of the link older than this are stale.", 0.1, 3600.0, live=True),
+    Parameter(
+        "probe_period_s",
+        2.0,
+        "Sets the robot's probe_period_s while plans are set; 0 is no probes.",
+        0.0,
+        3600.0,
+        live=True,
+    ),
+    Parameter(
+        "dwell_s",
+        3.0,
+        "A plan that keeps deadline and energy budget stays for at least so long.",
+        0.0,
+        3600.0,
+        live=True,
+    ),
+    Parameter(
+        "margin",
+        0.15,
+        "A change must save this share of energy, and a new plan must keep the deadline with this share to spare.",
+        0.0,
+        10.0,
+        live=True,
+    ),
+    Parameter("split_points", [""], "Split points to choose from; empty is all that both sides have.", live=True),
+    Parameter("weight_bits", [""], "Bits per weight to choose from; empty is all that the robot has.", live=True),
+    Parameter("feature_bits", [""], "Bits per element to choose from; empty is 1 to 8.", live=True),
+    Parameter("codecs", [""], "Codecs to choose from, of features and of pictures; empty is all.", live=True),
+    Parameter("clocks", True, "Also choose the clock of the robot's processor.", live=True),
+)
+
+SHAPER: tuple[Parameter, ...] = (
+    Parameter(
+        "goodput_bps", 1e6, "Speed of the made-up link in bits per second; 0 is an outage.", 0.0, 1e12, live=True
+    ),
+    Parameter(
+        "burst_bytes", 1500, "Bytes that may pass at once after a pause; many hide the limit.", 1, 10**9, live=True
+    ),
+    Parameter("latency_s", 0.005, "Added to every packet, in seconds.", 0.0, 60.0, live=True),
+    _AUTOSTART,
+)
+
 TABLES: Mapping[str, tuple[Parameter, ...]] = {
     "robot": ROBOT,
     "edge": EDGE,
     "camera": CAMERA,
     "annotator": ANNOTATOR,
+    "shaper": SHAPER,
+    "planner": PLANNER,
 }
 
 
@@ -270,8 +348,10 @@ __all__ = [
     "EDGE",
     "ENERGY_METERS",
     "ENGINES",
+    "PLANNER",
     "QUANTIZERS",
     "ROBOT",
+    "SHAPER",
     "TABLES",
     "Parameter",
     "ParameterValueError",
