@@ -20,6 +20,9 @@ HEADER_BYTES = _FIELDS.size + _CRC.size  # 24
 
 _UINT32_MAX = (1 << 32) - 1
 
+PROBE = 1
+"""Flag of a packet that only measures the link: its payload is random, belongs to no stream and is never decoded."""
+
 
 @dataclass(frozen=True, slots=True)
 class Packet:
@@ -29,7 +32,7 @@ class Packet:
         stream_id: `StreamDescription.stream_id` of the stream that it belongs to, u32.
         sequence: number of the frame in its stream, u32; counts modulo 2**32.
         payload: what the stream's codec made of the frame.
-        flags: u8, free for the sender; 0 where nothing is flagged.
+        flags: u8; 0 where nothing is flagged, else `PROBE`. The other bits are free for senders to come.
         robot_s: seconds that the frame took on the robot, from the arrival of the image on; to the microsecond on the
             wire, and at most 4294 s.
     """
@@ -39,6 +42,11 @@ class Packet:
     payload: bytes
     flags: int = 0
     robot_s: float = 0.0
+
+    @property
+    def is_probe(self) -> bool:
+        """Whether the packet only measures the link."""
+        return bool(self.flags & PROBE)
 
 
 def pack(packet: Packet) -> bytes:

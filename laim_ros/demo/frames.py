@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from laim_ros.records import UNKNOWN_SEQUENCE
 from laim_ros.scenes import Scene, SceneError, caption_truth
 
 if TYPE_CHECKING:
@@ -126,12 +127,16 @@ class Matcher:
         self._parts(stamp_ns).reference = reference
 
     def add_result(self, stamp_ns: int, result: FrameResult) -> None:
-        """What became of the image."""
+        """What became of the image; the answer to a probe belongs to none."""
+        if result.probe:
+            return
         parts = self._parts(stamp_ns)
         parts.result, parts.result_at_s = result, self._clock()
 
     def add_link(self, stamp_ns: int, link: LinkReport) -> None:
-        """How long that took."""
+        """How long that took. A probe or a silence belongs to no image, and an own result tells its times itself."""
+        if link.probe or link.sequence == UNKNOWN_SEQUENCE or link.split_point == "output":
+            return
         self._parts(stamp_ns).link = link
 
     def take(self) -> list[Frame]:

@@ -103,6 +103,8 @@ class AnnotatorNode(LaimNode):
         except MessageError as error:
             self._warn(f"laim/results: {error}")
             return
+        if result.probe:
+            return
         image = self._frames.pop(messages.stamp_of(message.header), None)
         worker = self._worker
         if image is None:

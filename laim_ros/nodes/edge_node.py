@@ -12,6 +12,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from std_msgs.msg import Header
 
 from laim_ros.nodes.lifecycle import LaimNode, run
+from laim_ros.nodes.measuring import edge_costs
 from laim_ros.nodes.publishing import profile_of
 from laim_ros.nodes.robot_port import RobotPort, WaitingPacket
 from laim_ros.nodes.worker import ThrottledLog, Worker
@@ -44,6 +45,7 @@ class EdgeNode(LaimNode):
 
     def __init__(self) -> None:
         self._half = None
+        self._costs = ""
         self._worker: Worker[WaitingPacket] | None = None
         self._ports: dict[str, RobotPort] = {}
         self._discovering = threading.Lock()
@@ -72,7 +74,7 @@ class EdgeNode(LaimNode):
         first = torch.zeros((1, *model.boundary_shape(model.first)), dtype=torch.float32)
         features = model.run(first.byte() if model.first == "input" else first, model.first, "qformer")
         model.generate(features, [""], Generation(max_new_tokens=2))
-        self._half = half
+        self._half, self._costs = half, edge_costs(half, values, self.get_logger())
         self.get_logger().info(
             f"{model.name}: stages after {model.first}, {model.weight_bytes / 1e6:.1f} MB of weights on {model.device}"
         )
@@ -137,7 +139,7 @@ class EdgeNode(LaimNode):
         return [name.removesuffix(ending) for name in named if self.count_publishers(name)]
 
     def _open(self, namespace: str) -> RobotPort:
-        profile = profile_of(self.values["model"], self._half.model)
+        profile = profile_of(self.values["model"], self._half.model, self._costs)
         return RobotPort(self, namespace, profile, check=self._half.check, ready=self._seat, refused=self._refuse)
 
     # Callbacks: none of them waits.
@@ -233,6 +235,7 @@ class EdgeNode(LaimNode):
             "overtaken": counters.overtaken,
             "refused": counters.refused,
             "unknown_stream": sum(port.unknown_stream for port in ports.values()),
+            "probes": sum(port.probes for port in ports.values()),
             "edge_s": counters.last_edge_s,
             "weight_bytes": self._half.model.weight_bytes,
         }

@@ -5,15 +5,17 @@ All are standard messages, so that any viewer and any bag tool decodes them with
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import TypeVar
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from sensor_msgs.msg import CompressedImage
+from sensor_msgs.msg import BatteryState, CompressedImage
 from std_msgs.msg import Header
 
-from laim_ros.records import FrameResult, LinkReport, PlanReport, Profile, Reference
+from laim_ros.planning import Battery
+from laim_ros.records import UNKNOWN_SEQUENCE, FrameResult, LinkReport, PlanReport, Profile, Reference
 
 PACKET_FORMAT = "laim/1"
 """`format` of the CompressedImage that carries a packet."""
@@ -47,7 +49,9 @@ def packet_bytes(message: CompressedImage) -> bytes:
 
 
 def result_message(header: Header, name: str, result: FrameResult) -> DiagnosticArray:
-    """A result: one status per prompt, the text in `message`, the figures in `values`."""
+    """A result: one status per prompt, the text in `message`, the figures in `values`; one in all for a probe."""
+    if result.probe:
+        return _array(header, [_status(name, DiagnosticStatus.OK, "probe", {"prompt": "", **_flat(result)})])
     level = DiagnosticStatus.ERROR if result.error else DiagnosticStatus.OK
     texts = result.texts or ("",) * len(result.prompts)
     return _array(
@@ -71,13 +75,14 @@ def result_from(message: DiagnosticArray) -> FrameResult:
     prompts = tuple(_values(status).get("prompt", "") for status in message.status)
     failed = message.status[0].level == DiagnosticStatus.ERROR
     known = {"texts": () if failed else texts, "prompts": prompts, "error": texts[0] if failed else ""}
+    if first.get("probe") == "true":
+        known = {"texts": (), "prompts": (), "error": ""}
     return _record(FrameResult, first, known)
 
 
 def link_message(header: Header, name: str, report: LinkReport) -> DiagnosticArray:
-    """A link report; `header` is the image's own."""
-    text = f"{report.latency_s * 1e3:.0f} ms from image to result"
-    return _array(header, [_status(name, DiagnosticStatus.OK, text, _flat(report))])
+    """A link report; `header` is the image's own where it is about a frame."""
+    return _array(header, [_status(name, DiagnosticStatus.OK, _link_words(report), _flat(report))])
 
 
 def link_from(message: DiagnosticArray) -> LinkReport:
@@ -122,6 +127,22 @@ def plan_from_message(message: DiagnosticArray) -> PlanReport:
     return _record(PlanReport, _values(message.status[0]))
 
 
+def battery_from(message: BatteryState) -> Battery:
+    """What a battery tells, NaN where it does not.
+
+    A `percentage` of 0 counts only beside a voltage and without a charge: else it is a field that nobody filled in.
+    """
+    filled = message.percentage != 0 or (message.voltage > 0 and not message.charge > 0)
+    return Battery(
+        percentage=message.percentage if filled else math.nan,
+        charge_ah=message.charge,
+        capacity_ah=message.capacity,
+        design_capacity_ah=message.design_capacity,
+        voltage_v=message.voltage,
+        current_a=message.current,
+    )
+
+
 def reference_message(header: Header, name: str, reference: Reference) -> DiagnosticArray:
     """The truth about a frame; `header` is the image's own."""
     return _array(header, [_status(name, DiagnosticStatus.OK, reference.caption, {"scene": reference.scene})])
@@ -142,6 +163,13 @@ def diagnostics_message(
 ) -> DiagnosticArray:
     """One status for `/diagnostics`; `name` is the node's fully qualified name."""
     return _array(header, [_status(name, level, text, {key: _text(value) for key, value in values.items()})])
+
+
+def _link_words(report: LinkReport) -> str:
+    if report.sequence == UNKNOWN_SEQUENCE:
+        return f"no answer for {report.unanswered_s:.1f} s"
+    milliseconds = f"{report.latency_s * 1e3:.0f} ms"
+    return f"{milliseconds} for a probe and back" if report.probe else f"{milliseconds} from image to result"
 
 
 def _array(header: Header, statuses: Iterable[DiagnosticStatus]) -> DiagnosticArray:

@@ -10,14 +10,14 @@ from rclpy.publisher import Publisher
 from std_msgs.msg import Float32, Header, String
 
 from laim_ros.nodes import messages, qos
-from laim_ros.records import FrameResult, Profile
+from laim_ros.records import FrameResult, LinkReport, Profile
 
 if TYPE_CHECKING:  # PyTorch takes seconds to import, and nodes are on the graph before
     from laim_ros.models import SplitModel
 
 
-def profile_of(name: str, model: SplitModel) -> Profile:
-    """What a machine can do with the part of a model that it loaded under `name`."""
+def profile_of(name: str, model: SplitModel, costs: str) -> Profile:
+    """What a machine can do with the part of a model that it loaded under `name`, and what that costs (JSON)."""
     return Profile(
         model=name,
         model_id=model.model_id,
@@ -29,6 +29,7 @@ def profile_of(name: str, model: SplitModel) -> Profile:
         weight_bytes=model.weight_bytes,
         weight_bits=model.weight_bits,
         engine=model.engine,
+        costs=costs,
     )
 
 
@@ -36,6 +37,23 @@ def publish_profile(node: Node, publisher: Publisher, profile: Profile) -> None:
     """Publishes what a node can do, on the system's or the simulated clock."""
     header = Header(stamp=node.get_clock().now().to_msg())
     publisher.publish(messages.profile_message(header, node.get_fully_qualified_name(), profile))
+
+
+class LinkPublisher:
+    """Publishes what one robot measures of its frames and of its link."""
+
+    def __init__(self, node: Node) -> None:
+        self._name = node.get_fully_qualified_name()
+        self._reports = node.create_publisher(DiagnosticArray, "laim/link", qos.RESULTS)
+        self._latency_s = node.create_publisher(Float32, "laim/latency_s", qos.PLOT)
+
+    def publish(self, header: Header, report: LinkReport) -> None:
+        """Publishes a report; `header` is the image's own where it is about a frame."""
+        self._reports.publish(messages.link_message(header, self._name, report))
+
+    def plot(self, latency_s: float) -> None:
+        """Publishes the latency of a frame alone, for plots."""
+        self._latency_s.publish(Float32(data=latency_s))
 
 
 class ResultPublisher:

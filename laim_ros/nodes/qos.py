@@ -30,6 +30,11 @@ FEATURES_IN = _profile(1, reliable=True)
 FEATURES_OUT = _profile(1, reliable=True, lifespan_s=5.0)
 """The lifespan is the writer's alone: a reader's would compare two machines' clocks and drop everything, silently."""
 
+PROBE = _profile(1, reliable=False)
+"""Probes have a topic of their own. On that of the features, whose writer and reader keep one packet, a probe would
+push out a frame that has not been sent, or taken, yet; and a lost one must not be sent again: it would tell of the
+loss as if the link were slow."""
+
 STREAM = _profile(STREAMS_KEPT, reliable=True, latched=True)
 LATCHED = _profile(1, reliable=True, latched=True)
 RESULTS = _profile(8, reliable=True)

@@ -5,36 +5,33 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.parameter import Parameter as RosParameter
 from sensor_msgs.msg import CompressedImage, Image
-from std_msgs.msg import Float32, Header, String
-from std_srvs.srv import Trigger
+from std_msgs.msg import String
 
 from laim_ros.nodes import messages, qos
 from laim_ros.nodes.head_switch import HeadSwitch, open_half
 from laim_ros.nodes.images import ImageError, compressed_to_rgb, to_rgb
 from laim_ros.nodes.ledger import Ledger
 from laim_ros.nodes.lifecycle import LaimNode, run
+from laim_ros.nodes.link_watch import LinkWatch
+from laim_ros.nodes.measuring import robot_costs
 from laim_ros.nodes.messages import MessageError
-from laim_ros.nodes.publishing import ResultPublisher, profile_of, publish_profile
+from laim_ros.nodes.outcomes import Frame, Outcomes
+from laim_ros.nodes.publishing import LinkPublisher, ResultPublisher, profile_of, publish_profile
 from laim_ros.nodes.robot_health import Health
-from laim_ros.nodes.robot_settings import Questions, Repeater, RobotSettings
-from laim_ros.nodes.sending import PacketSender
-from laim_ros.nodes.waiting import ResultWaiters
+from laim_ros.nodes.robot_power import RobotPower
+from laim_ros.nodes.robot_settings import Questions, RobotSettings
+from laim_ros.nodes.sending import PacketSender, Turn
+from laim_ros.nodes.waiting import ResultWaiters, offer_describe
 from laim_ros.nodes.worker import ThrottledLog, Worker
-from laim_ros.parameters import ROBOT, ParameterValue
+from laim_ros.parameters import ROBOT, ParameterValue, ParameterValueError
 from laim_ros.plan import in_words
 from laim_ros.records import UNKNOWN_SEQUENCE, FrameResult
-
-
-@dataclass(frozen=True, slots=True)
-class _Frame:
-    message: Image | CompressedImage
-    received_s: float
 
 
 class RobotNode(LaimNode):
@@ -42,42 +39,62 @@ class RobotNode(LaimNode):
 
     def __init__(self) -> None:
         self._half = None
+        self._costs = ""
         self._switch: HeadSwitch | None = None
-        self._worker: Worker[_Frame] | None = None
+        self._worker: Worker[Frame] | None = None
+        self._power = RobotPower(
+            lambda: self._settings.plan.robot_clock_hz,
+            lambda text: self.get_logger().info(text),
+            lambda text: self.get_logger().warning(text),
+        )
         super().__init__("robot", ROBOT)
         self._settings = RobotSettings.read(self.values)
         self._questions = Questions()
         self._warn = ThrottledLog(self.get_logger().warning)
         self._sender = PacketSender(self)
         self._inputs: list = []
-        self._links = self.create_publisher(DiagnosticArray, "laim/link", qos.RESULTS)
-        self._latency_s = self.create_publisher(Float32, "laim/latency_s", qos.PLOT)
+        self._links = LinkPublisher(self)
+        self._watch = LinkWatch(self, self._links, lambda: self._settings.probe_period_s)
         self._profile = self.create_publisher(DiagnosticArray, "laim/robot_profile", qos.LATCHED)
         self._results = ResultPublisher(self, "")
-        # The service waits for a result, so it must not hold up the callbacks that bring it.
         self._waiters = ResultWaiters(self)
-        self.create_service(Trigger, "~/describe", self._on_describe, callback_group=ReentrantCallbackGroup())
+        offer_describe(self, self._waiters, self._why_silent)
         self._reset()
 
     def _reset(self) -> None:
         self._ledger = Ledger()
-        self._repeater: Repeater[_Frame] = Repeater()
         self._health = Health(self._ledger, self._sender, self.resolve_topic_name(self._image_topic))
+        self._outcomes = Outcomes(
+            self._results, self._links, self._waiters, self._ledger, self._health, lambda: self._settings.deadline_s
+        )
         self._last_start_s = -math.inf
 
     # Lifecycle.
 
     def configure(self) -> None:
-        """Loads the stages up to `last_split` and runs them once."""
+        """Loads the stages up to `last_split`, runs them once, and measures what they cost."""
         self._half = open_half(self.values, self._settings.plan, self.get_fully_qualified_name())
+        self._open_power()
+        self._costs = robot_costs(self._half, self.values, self._power, self.get_logger())
         self._switch = HeadSwitch(self._half, self._on_switched, self.get_logger().error)
         self._tell_model(f"stages up to {self._half.model.last}")
         # Nobody listened to what has been set meanwhile.
         self._switch.want(self._settings.plan.weight_bits)
 
+    def _open_power(self) -> None:
+        self._power.open(self.values["clock"], self.values["energy_meter"])
+        try:
+            self._power.check(self._settings.plan.robot_clock_hz)
+        except ParameterValueError as error:
+            # The parameters tell the plan in force, and with this one every later change would be refused.
+            self.get_logger().warning(str(error))
+            self.set_parameters([RosParameter("robot_clock_hz", value=0.0)])
+
     def activate(self) -> None:
         """Subscribes to the camera and starts the worker."""
         self._reset()
+        self._power.begin()
+        self._watch.begin(self._ledger)
         self._worker = Worker(self._work, self._on_work_failed, pause_s=self._pause_s)
         topic = self._image_topic
         inputs = [
@@ -91,7 +108,9 @@ class RobotNode(LaimNode):
         self.get_logger().info(f"watching {self.resolve_topic_name(topic)}")
 
     def deactivate(self) -> None:
-        """Stops inference after the frame in hand."""
+        """Stops inference after the frame in hand, and lets the clock go at once: nobody may wait for that frame."""
+        self._power.end()
+        self._watch.end()
         worker, self._worker = self._worker, None
         if worker is None:
             return
@@ -105,6 +124,7 @@ class RobotNode(LaimNode):
         switch, self._switch = self._switch, None
         if switch is not None:
             switch.close()
+        self._power.close()
         self._half = None
 
     def _on_switched(self, seconds: float) -> None:
@@ -112,7 +132,7 @@ class RobotNode(LaimNode):
 
     def _tell_model(self, what: str) -> None:
         model = self._half.model
-        publish_profile(self, self._profile, profile_of(self.values["model"], model))
+        publish_profile(self, self._profile, profile_of(self.values["model"], model, self._costs))
         self.get_logger().info(
             f"{model.name}: {what}; {model.weight_bits} bits per weight, {model.weight_bytes / 1e6:.1f} MB of weights, "
             f"engine {model.engine} on {model.device}"
@@ -127,6 +147,7 @@ class RobotNode(LaimNode):
     def check_parameters(self, values: Mapping[str, ParameterValue]) -> None:
         """Refuses plans that this robot cannot carry out."""
         settings, half = RobotSettings.read(values), self._half
+        self._power.check(settings.plan.robot_clock_hz)
         if half is not None:
             half.check(settings.plan)
 
@@ -139,6 +160,7 @@ class RobotNode(LaimNode):
         if switch is not None and "weight_bits" in names:  # said anew, it also tries again what failed
             switch.want(self._settings.plan.weight_bits)
         if self._settings.plan != before.plan:
+            self._power.follow()
             half, plan = self._half, self._settings.plan
             plan = plan if half is None else replace(plan, weight_bits=half.bits_for(plan.weight_bits))
             self.get_logger().info(f"plan: {in_words(plan)}")
@@ -151,7 +173,7 @@ class RobotNode(LaimNode):
             return
         self._health.images += 1
         self._health.last_image_s = now_s
-        if worker.waiting.put(_Frame(message, now_s)) is not None:
+        if worker.waiting.put(Frame(message, now_s)) is not None:
             self._health.overtaken += 1
 
     def _on_question(self, message: String) -> None:
@@ -179,26 +201,16 @@ class RobotNode(LaimNode):
             self._health.refused(result.error, now_s)
         if report is None:
             return
-        self._links.publish(messages.link_message(message.header, self.get_fully_qualified_name(), report))
-        self._latency_s.publish(Float32(data=report.latency_s))
+        self._links.publish(message.header, report)
+        if report.probe:
+            return
+        self._links.plot(report.latency_s)
+        self._watch.frame_came()
         self._ask_again()
-        self._conclude(result)
+        self._outcomes.conclude(result)
 
-    async def _on_describe(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        if self._worker is None:
-            response.message = (
-                f"the robot is {self.state}; run `ros2 lifecycle set {self.get_fully_qualified_name()} activate`"
-            )
-            return response
-        asked_s, timeout_s = time.perf_counter(), self.values["describe_timeout_s"]
-        result = await self._waiters.next_result(timeout_s)
-        if result is None:
-            response.message = (
-                f"no result within {timeout_s:g} s: {self._health.why_silent(asked_s, self._settings.plan)}"
-            )
-        else:
-            response.success, response.message = not result.error, result.error or result.texts[0]
-        return response
+    def _why_silent(self, since_s: float) -> str:
+        return self._health.why_silent(since_s, self._settings.plan)
 
     # The worker: one frame at a time.
 
@@ -206,40 +218,40 @@ class RobotNode(LaimNode):
         rate_hz = self._settings.rate_hz
         return self._last_start_s + 1.0 / rate_hz - time.perf_counter() if rate_hz else 0.0
 
-    def _work(self, frames: list[_Frame]) -> None:
+    def _work(self, frames: list[Frame]) -> None:
         frame, settings = frames[0], self._settings
-        self._last_start_s = time.perf_counter()
-        header = frame.message.header
+        turn = Turn(frame.message.header, frame.received_s, time.perf_counter(), self._power.span())
+        self._last_start_s = turn.began_s
         try:
             image = to_rgb(frame.message) if isinstance(frame.message, Image) else compressed_to_rgb(frame.message)
         except ImageError as error:
             self._health.bad += 1
             self._warn(f"image ignored: {error}")
-            self._publish_own(header, FrameResult(error=f"image ignored: {error}", sequence=UNKNOWN_SEQUENCE), frame)
+            self._outcomes.publish(frame, FrameResult(error=f"image ignored: {error}", sequence=UNKNOWN_SEQUENCE))
             return
         at_output = settings.plan.split_point == "output"
         features, ran = self._half.features(image, "qformer" if at_output else settings.plan.split_point)
         settings = settings.with_weight_bits(ran.weight_bits)
         questions = self._questions.take()
         now_s = time.perf_counter()
-        if not questions and self._repeater.same_as_last(features, settings.prompt, settings.min_change, now_s):
-            repeated = self._repeater.result_or_hold(frame)
+        if not questions and self._outcomes.repeater.same_as_last(
+            features, settings.prompt, settings.min_change, now_s
+        ):
+            repeated = self._outcomes.repeater.result_or_hold(frame)
             if repeated is not None:
-                self._repeat(frame, repeated)
+                self._outcomes.repeat(frame, repeated)
             return
         asked = [settings.template.replace("{question}", question.text) for question in questions]
         prompts = (settings.prompt, *asked)
         if at_output:
-            self._finish_here(header, features, prompts, frame, settings)
+            self._finish_here(turn, features, prompts, frame, settings)
             return
-        sequence = self._sender.send(
-            self._half, self._ledger, header, features, prompts, settings, frame.received_s, questions
-        )
-        self._repeater.sent(sequence, features, settings.prompt, now_s)
+        sequence = self._sender.send(self._half, self._ledger, turn, features, prompts, settings, questions)
+        self._outcomes.repeater.sent(sequence, features, settings.prompt, now_s)
         self._ask_again()
 
     def _finish_here(
-        self, header: Header, features: np.ndarray, prompts: Sequence[str], frame: _Frame, settings: RobotSettings
+        self, turn: Turn, features: np.ndarray, prompts: Sequence[str], frame: Frame, settings: RobotSettings
     ) -> None:
         from laim_ros.models import Generation
 
@@ -247,36 +259,15 @@ class RobotNode(LaimNode):
         texts = self._half.finish(features, prompts, generation)
         plan = {"split_point": settings.plan.split_point, "weight_bits": settings.plan.weight_bits}
         sequence = self._sender.next_sequence()
-        self._repeater.sent(sequence, features, settings.prompt, time.perf_counter())
-        self._publish_own(header, FrameResult(tuple(texts), tuple(prompts), sequence, **plan), frame)
+        self._outcomes.repeater.sent(sequence, features, settings.prompt, time.perf_counter())
+        result = FrameResult(tuple(texts), tuple(prompts), sequence, **plan)
+        self._outcomes.publish(frame, result, turn.done(sequence, settings.plan))
 
-    def _repeat(self, frame: _Frame, result: FrameResult) -> None:
-        self._health.repeated += 1
-        self._publish_own(frame.message.header, result, frame)
-
-    def _publish_own(self, header: Header, result: FrameResult, frame: _Frame) -> None:
-        """Publishes a result that needed no edge."""
-        latency_s = time.perf_counter() - frame.received_s
-        result = replace(result, robot_s=latency_s, link_s=0.0, edge_s=0.0, packet_bytes=0)
-        self._results.publish(header, result)
-        if result.error:
-            self._health.refused(result.error, time.perf_counter())
-            return
-        self._ledger.finished_here(latency_s, self._settings.deadline_s)
-        self._latency_s.publish(Float32(data=latency_s))
-        self._conclude(result)
-
-    def _conclude(self, result: FrameResult) -> None:
-        self._waiters.resolve(result)
-        held = self._repeater.finished(result)
-        if held is not None:
-            self._repeat(*held)
-
-    def _on_work_failed(self, frames: list[_Frame], error: Exception) -> None:
+    def _on_work_failed(self, frames: list[Frame], error: Exception) -> None:
         reason = f"frame lost: {type(error).__name__}: {error}"
         self._warn(reason)
         for frame in frames:
-            self._publish_own(frame.message.header, FrameResult(error=reason, sequence=UNKNOWN_SEQUENCE), frame)
+            self._outcomes.publish(frame, FrameResult(error=reason, sequence=UNKNOWN_SEQUENCE))
 
     # What goes on, in words and figures.
 
@@ -286,9 +277,10 @@ class RobotNode(LaimNode):
         figures = {
             **self._health.figures(),
             **self._switch.figures(),
+            **self._power.figures(),
             **{name: self.values[name] for name in ("quantizer", "prune") if self.values[name] not in ("auto", "")},
         }
-        complaint = self._health.complaint(time.perf_counter(), plan) or self._switch.trouble
+        complaint = self._health.complaint(time.perf_counter(), plan) or self._switch.trouble or self._power.trouble
         if complaint:
             return DiagnosticStatus.WARN, complaint, figures
         return DiagnosticStatus.OK, in_words(plan), figures

@@ -18,7 +18,7 @@ from laim_ros.nodes import messages, qos
 from laim_ros.nodes.messages import MessageError
 from laim_ros.nodes.publishing import ResultPublisher, publish_profile
 from laim_ros.nodes.worker import ThrottledLog
-from laim_ros.records import UNKNOWN_SEQUENCE, Profile
+from laim_ros.records import UNKNOWN_SEQUENCE, FrameResult, Profile
 
 _STREAMS_KNOWN = 4 * qos.STREAMS_KEPT
 _ABANDONED_AFTER_S = 10.0
@@ -63,7 +63,7 @@ class RobotPort:
         refused: Callable[[RobotPort, Header, str, int], None],
     ) -> None:
         self.namespace = namespace
-        self.unknown_stream = 0
+        self.unknown_stream = self.probes = 0
         self.last_link_s = math.nan
         self._node, self._check, self._ready, self._refused = node, check, ready, refused
         self._warn = ThrottledLog(node.get_logger().warning)
@@ -77,6 +77,7 @@ class RobotPort:
             self._subscribe(String, "laim/stream", self._on_stream, qos.STREAM),
             self._subscribe(DiagnosticArray, "laim/link", self._on_link, qos.RESULTS),
             self._subscribe(CompressedImage, "laim/features", self._on_packet, qos.FEATURES_IN),
+            self._subscribe(CompressedImage, "laim/probe", self._on_probe, qos.PROBE),
         ]
 
     def _subscribe(self, kind: type, topic: str, callback: Callable, profile: qos.QoSProfile):
@@ -122,14 +123,21 @@ class RobotPort:
 
     def _on_link(self, message: DiagnosticArray) -> None:
         try:
-            self.last_link_s = messages.link_from(message).link_s
+            report = messages.link_from(message)
         except MessageError as error:
             self._warn(f"'{self.namespace or '/'}': laim/link: {error}")
+            return
+        # Of frames alone: probes have other sizes, and silence and the robot's own results tell of no link.
+        if report.packet_bytes and not report.probe:
+            self.last_link_s = report.link_s
 
     def _on_packet(self, message: CompressedImage) -> None:
         self._early = None  # newest wins
         self._take(message, time.perf_counter())
         self.unknown_stream += self._early is not None
+
+    def _on_probe(self, message: CompressedImage) -> None:
+        self._take(message, time.perf_counter())
 
     def _take(self, message: CompressedImage, arrived_s: float) -> None:
         try:
@@ -137,6 +145,13 @@ class RobotPort:
             packet = unpack(data)
         except (MessageError, CodecError) as error:
             self._refused(self, message.header, str(error), UNKNOWN_SEQUENCE)
+            return
+        if packet.is_probe:
+            # At once and not by the worker: it is the link that is measured.
+            self.probes += 1
+            edge_s = time.perf_counter() - arrived_s
+            echo = FrameResult(prompts=(), sequence=packet.sequence, packet_bytes=len(data), edge_s=edge_s, probe=True)
+            self.results.publish(message.header, echo)
             return
         stream = self._streams.get(packet.stream_id)
         if stream is None:

@@ -39,6 +39,7 @@ class RobotSettings:
     rate_hz: float
     deadline_s: float
     min_change: float
+    probe_period_s: float
 
     @classmethod
     def read(cls, values: Mapping[str, ParameterValue]) -> RobotSettings:
@@ -61,6 +62,7 @@ class RobotSettings:
             rate_hz=values["rate_hz"],
             deadline_s=values["deadline_s"],
             min_change=values["min_change"],
+            probe_period_s=values["probe_period_s"],
         )
 
     def with_weight_bits(self, weight_bits: int) -> RobotSettings:

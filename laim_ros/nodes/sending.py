@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,12 +14,44 @@ from std_msgs.msg import Header, String
 
 from laim_ros.nodes import messages, qos
 from laim_ros.nodes.ledger import Ledger, Question, SentFrame
+from laim_ros.nodes.robot_power import EnergySpan
 from laim_ros.nodes.robot_settings import RobotSettings
+from laim_ros.plan import Plan
 
 if TYPE_CHECKING:  # PyTorch takes seconds to import, and nodes are on the graph before
     from laim_ros.coinference import RobotHalf
 
 _SEQUENCES = 1 << 32
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A frame's turn in the worker. Times are of the robot's steady clock, in seconds.
+
+    Attributes:
+        header: of the image.
+        received_s, began_s: arrival of the image, beginning of the work on it.
+        energy: what that work takes.
+    """
+
+    header: Header
+    received_s: float
+    began_s: float
+    energy: EnergySpan
+
+    def done(self, sequence: int, plan: Plan, packet_bytes: int = 0, questions: Sequence[Question] = ()) -> SentFrame:
+        """The frame, of which now a packet, or the result itself, goes out."""
+        return SentFrame(
+            sequence,
+            messages.stamp_of(self.header),
+            self.received_s,
+            time.perf_counter(),
+            packet_bytes,
+            tuple(questions),
+            plan,
+            self.began_s - self.received_s,
+            *self.energy.spent(),
+        )
 
 
 class PacketSender:
@@ -53,11 +86,10 @@ class PacketSender:
         self,
         half: RobotHalf,
         ledger: Ledger,
-        header: Header,
+        turn: Turn,
         features: np.ndarray,
         prompts: Sequence[str],
         settings: RobotSettings,
-        received_s: float,
         questions: Sequence[Question],
     ) -> int:
         """Publishes one frame and enters it in the ledger; returns its sequence number.
@@ -67,13 +99,12 @@ class PacketSender:
         """
         stream = half.describe(settings.plan, prompts, settings.deadline_s)
         sequence = self.next_sequence()
-        packet = half.pack(stream, sequence, features, received_s)
+        packet = half.pack(stream, sequence, features, turn.received_s)
         stream_id = stream.stream_id
         if stream_id != self._published_stream_id:
             # Also when an older stream is taken up again, so that the latest kept one is always the one in use.
             self._streams.publish(String(data=stream.to_json()))
             self._published_stream_id = stream_id
-        stamp, now_s = messages.stamp_of(header), time.perf_counter()
-        ledger.add(SentFrame(sequence, stamp, received_s, now_s, len(packet), tuple(questions)))
-        self._packets.publish(messages.packet_message(header, packet))
+        ledger.add(turn.done(sequence, settings.plan, len(packet), questions))
+        self._packets.publish(messages.packet_message(turn.header, packet))
         return sequence

@@ -52,6 +52,12 @@ PATIENCE_S = float(os.environ.get("LAIM_TEST_PATIENCE_S", "120"))
 _LAST_DOMAIN = 101  # those above have ports that Linux may give to anyone
 _POLL_S = 0.01
 
+_UNLESS_SAID = {
+    "laim_ros.nodes.robot_node": {"profile_limit_s": 0.0},
+    "laim_ros.nodes.edge_node": {"profile": False},
+}
+"""Parameters by module: no test waits until a machine is measured, unless it asks for that."""
+
 
 def _claim_domain() -> int:
     """A domain that is ours until this process ends, by a lock that the system lets go of then."""
@@ -70,16 +76,22 @@ def _claim_domain() -> int:
     raise RuntimeError(f"all ROS domains from 1 to {_LAST_DOMAIN} are taken: {folder}")
 
 
+def _temporary_folder(what: str) -> str:
+    folder = tempfile.mkdtemp(prefix=f"laim_ros_test_{what}_")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
 def _isolate() -> None:
     for name in ("ROS_LOCALHOST_ONLY", "ROS_STATIC_PEERS", "ROS_NAMESPACE"):
         os.environ.pop(name, None)
     os.environ["ROS_DOMAIN_ID"] = str(_claim_domain())
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-    logs = tempfile.mkdtemp(prefix="laim_ros_test_log_")
-    atexit.register(shutil.rmtree, logs, ignore_errors=True)
-    os.environ["ROS_LOG_DIR"] = logs
+    os.environ["ROS_LOG_DIR"] = _temporary_folder("log")
     os.environ["RCUTILS_COLORIZED_OUTPUT"] = "0"
     os.environ["PYTHONUNBUFFERED"] = "1"
+    # One for all tests, so that no profile of this machine is left in the user's, and none is measured twice.
+    os.environ["XDG_CACHE_HOME"] = _temporary_folder("cache")
     # The package under test, as this process finds it, whatever folder a child process starts in.
     package = Path(importlib.util.find_spec("laim_ros").origin).parent.parent
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(package), os.environ.get("PYTHONPATH"))))
@@ -285,7 +297,7 @@ def start_node(
         command += ["-r", f"__node:={name}"]
     if namespace:
         command += ["-r", f"__ns:=/{namespace.strip('/')}"]
-    for key, value in (parameters or {}).items():
+    for key, value in {**_UNLESS_SAID.get(module, {}), **(parameters or {})}.items():
         command += ["-p", f"{key}:={json.dumps(value)}"]
     for source, target in (remappings or {}).items():
         command += ["-r", f"{source}:={target}"]

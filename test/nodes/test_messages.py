@@ -36,30 +36,39 @@ RESULT = FrameResult(
     tail_s=0.125,
 )
 LINK = LinkReport(
-    3,
-    "vit.2",
-    8,
-    4,
-    "plain",
-    4096,
-    0.5,
-    0.25,
-    0.125,
-    0.875,
-    0.01,
-    0.02,
-    1.5e6,
-    0.002,
-    0.5,
-    1.25,
-    "rapl",
-    False,
-    30,
-    29,
-    2,
+    sequence=3,
+    split_point="vit.2",
+    weight_bits=8,
+    feature_bits=4,
+    codec="plain",
+    packet_bytes=4096,
+    robot_s=0.5,
+    link_s=0.25,
+    edge_s=0.125,
+    latency_s=0.875,
+    robot_wait_s=0.01,
+    edge_wait_s=0.02,
+    goodput_bps=1.5e6,
+    round_trip_s=0.002,
+    unanswered_s=0.5,
+    energy_j=1.25,
+    energy_source="rapl",
+    packets_sent=30,
+    results_received=29,
+    deadline_misses=2,
 )
 PROFILE = Profile(
-    "laim-mini-blip2", "0123abcd", "input", "qformer", "input vit.1 output", "cuda:0", "bfloat16", 2**40, 4, "onednn"
+    model="laim-mini-blip2",
+    model_id="0123abcd",
+    first="input",
+    last="qformer",
+    split_points="input vit.1 output",
+    device="cuda:0",
+    dtype="bfloat16",
+    weight_bytes=2**40,
+    weight_bits=4,
+    engine="onednn",
+    costs='{"machine": "“fast”"}',
 )
 
 
@@ -87,6 +96,7 @@ def same(left: object, right: object) -> bool:
         FrameResult(texts=("a mug",), link_s=math.nan, robot_s=math.inf),
         FrameResult(error="packet: damaged", sequence=UNKNOWN_SEQUENCE),
         FrameResult(error="no", prompts=("", "why?"), split_point="input", codec="jpeg90"),
+        FrameResult(prompts=(), sequence=5, packet_bytes=24, edge_s=1e-5, probe=True),
     ],
 )
 def test_results(result):
@@ -113,10 +123,19 @@ def test_latency_is_unknown_while_the_link_is():
     assert math.isnan(replace(RESULT, link_s=math.nan).latency_s)
 
 
-@pytest.mark.parametrize("report", [LINK, LinkReport(), replace(LINK, goodput_bps=math.nan, round_trip_s=math.nan)])
-def test_link_reports(report):
+@pytest.mark.parametrize(
+    ("report", "words"),
+    [
+        (LINK, "875 ms from image to result"),
+        (replace(LINK, goodput_bps=math.nan, round_trip_s=math.nan, energy_j=math.nan), "875 ms from image to result"),
+        (LinkReport(sequence=3, latency_s=0.02, probe=True), "20 ms for a probe and back"),
+        (LinkReport(sequence=UNKNOWN_SEQUENCE, unanswered_s=2.54), "no answer for 2.5 s"),
+    ],
+)
+def test_link_reports(report, words):
     message = over_the_wire(messages.link_message(HEADER, "/robot", report))
     assert message.header == HEADER
+    assert message.status[0].message == words
     assert same(messages.link_from(message), report)
 
 
@@ -162,7 +181,7 @@ def test_pictures_and_newer_packets_are_no_packets(name):
 
 def test_keys_of_newer_senders_are_ignored():
     message = messages.link_message(HEADER, "/robot", LINK)
-    message.status[0].values.append(KeyValue(key="energy_j", value="3.5"))
+    message.status[0].values.append(KeyValue(key="temperature_c", value="71"))
     assert same(messages.link_from(message), LINK)
 
 

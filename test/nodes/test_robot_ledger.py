@@ -6,8 +6,9 @@ import math
 
 import pytest
 
-from laim_ros.nodes.ledger import Ledger, Question, SentFrame
-from laim_ros.records import FrameResult
+from laim_ros.nodes.ledger import Ledger, Question, SentFrame, SentProbe
+from laim_ros.plan import Plan
+from laim_ros.records import UNKNOWN_SEQUENCE, FrameResult
 
 STAMP = (7, 9)
 
@@ -150,9 +151,16 @@ def test_the_oldest_frame_under_way_tells_how_long_the_edge_is_silent():
 
 def test_results_that_need_no_edge_count_too():
     ledger = Ledger()
-    ledger.finished_here(latency_s=0.5, deadline_s=0.4)
-    ledger.finished_here(latency_s=0.5, deadline_s=0.0)
-    assert (ledger.answered, ledger.deadline_misses, ledger.last_latency_s) == (2, 1, 0.5)
+    plan = Plan("output", weight_bits=4)
+    own = SentFrame(5, STAMP, 1.0, 1.5, 0, plan=plan, wait_s=0.125, energy_j=2.0, energy_source="rapl")
+    report = ledger.finished_here(own, deadline_s=0.4)
+    assert (report.sequence, report.split_point, report.weight_bits, report.packet_bytes) == (5, "output", 4, 0)
+    assert (report.robot_s, report.edge_s, report.latency_s, report.robot_wait_s) == (0.5, 0.0, 0.5, 0.125)
+    assert math.isnan(report.link_s)
+    assert (report.energy_j, report.energy_source) == (2.0, "rapl")
+    ledger.count_repeated(latency_s=0.25, deadline_s=0.0)
+    assert (ledger.answered, ledger.deadline_misses, ledger.last_latency_s) == (2, 1, 0.25)
+    assert math.isnan(ledger.last_link_s)
 
 
 def test_a_result_that_does_not_say_how_long_it_took_is_taken_all_the_same():
@@ -168,3 +176,109 @@ def test_a_refused_frame_misses_its_deadline_once():
     send(ledger, 1, 2)
     settle(ledger, FrameResult(error="too old", sequence=1), now_s=1.6, deadline_s=5.0)
     assert settle(ledger, result(2), now_s=2.6, deadline_s=5.0).deadline_misses == 1
+
+
+# What a report tells of the frame.
+
+
+def test_a_report_tells_the_plan_and_the_waits_of_its_own_frame():
+    ledger = Ledger()
+    first, second = Plan("vit.2", 4, 2), Plan("input", codec="jpeg75")
+    ledger.add(SentFrame(1, STAMP, 1.0, 1.5, 1000, plan=first, wait_s=0.375, energy_j=3.0, energy_source="ina"))
+    ledger.add(SentFrame(2, STAMP, 2.0, 2.5, 9000, plan=second))
+    report = settle(ledger, result(1, wait_s=0.125), now_s=3.0)
+    assert (report.split_point, report.weight_bits, report.feature_bits, report.codec) == ("vit.2", 4, 2, "plain")
+    assert (report.robot_wait_s, report.edge_wait_s) == (0.375, 0.125)
+    assert (report.energy_j, report.energy_source, report.probe) == (3.0, "ina", False)
+    report = settle(ledger, result(2), now_s=4.0)
+    assert (report.split_point, report.codec, report.energy_source) == ("input", "jpeg75", "")
+    assert math.isnan(report.energy_j)
+
+
+# Silence.
+
+
+def test_silence_is_reported_after_a_second_and_grows_until_an_answer():
+    ledger = Ledger()
+    assert ledger.silence(now_s=100.0) is None
+    send(ledger, 1)  # leaves at 1.5
+    assert ledger.silence(now_s=2.5) is None
+    report = ledger.silence(now_s=2.625)
+    assert (report.sequence, report.unanswered_s, report.packets_sent) == (UNKNOWN_SEQUENCE, 1.125, 1)
+    assert math.isnan(report.latency_s)
+    # Also while more packets are sent than the ledger keeps.
+    send(ledger, *range(2, 200))
+    assert ledger.silence(now_s=201.5).unanswered_s == 200.0
+    assert settle(ledger, result(199), now_s=202.0).unanswered_s == 0.0
+    assert ledger.silence(now_s=300.0) is None
+
+
+def test_what_was_sent_after_the_answered_packet_still_waits():
+    ledger = Ledger()
+    send(ledger, 1, 2, 3, 4)
+    assert settle(ledger, result(2), now_s=4.75).unanswered_s == 1.25
+    assert ledger.silence(now_s=5.5).unanswered_s == 2.0
+
+
+def test_a_refusal_is_a_sign_of_life():
+    ledger = Ledger()
+    send(ledger, 1)
+    settle(ledger, FrameResult(error="no such split point here", sequence=1), now_s=2.0)
+    assert ledger.silence(now_s=60.0) is None
+
+
+# Probes.
+
+
+def probe(sequence: int) -> SentProbe:
+    return SentProbe(sequence, STAMP, float(sequence), 24)
+
+
+def echo(sequence: int) -> FrameResult:
+    return FrameResult(prompts=(), sequence=sequence, edge_s=0.25, probe=True)
+
+
+def test_a_probe_measures_the_link_and_is_no_frame():
+    ledger = Ledger()
+    send(ledger, 1)
+    ledger.add_probe(probe(1))  # numbers of their own
+    report = settle(ledger, echo(1), now_s=1.5, deadline_s=0.1)
+    assert (report.sequence, report.probe, report.packet_bytes, report.split_point) == (1, True, 24, "")
+    assert (report.robot_s, report.link_s, report.edge_s, report.latency_s) == (0.0, 0.25, 0.25, 0.5)
+    assert report.round_trip_s == 0.25
+    assert (report.packets_sent, report.results_received, report.deadline_misses) == (1, 0, 0)
+    assert ledger.waiting == 1
+    assert math.isnan(ledger.last_latency_s)
+    assert settle(ledger, echo(1), now_s=1.6) is None
+    assert settle(ledger, result(1), now_s=2.0).probe is False
+
+
+def test_an_unanswered_probe_is_a_silence_and_a_later_answer_ends_it():
+    ledger = Ledger()
+    ledger.add_probe(probe(2))
+    assert ledger.newest_probe_waits_s(now_s=5.0) == 3.0
+    ledger.add_probe(probe(8))
+    assert ledger.newest_probe_waits_s(now_s=9.0) == 1.0
+    assert ledger.silence(now_s=9.0).unanswered_s == 7.0
+    assert settle(ledger, echo(8), now_s=9.0).unanswered_s == 0.0
+    assert ledger.newest_probe_waits_s(now_s=9.0) == math.inf
+    assert settle(ledger, echo(2), now_s=9.0) is None
+
+
+def test_probes_that_are_never_answered_are_forgotten_and_the_silence_is_not():
+    ledger = Ledger()
+    for sequence in range(100):
+        ledger.add_probe(probe(sequence))
+    assert settle(ledger, echo(0), now_s=100.0) is None
+    assert ledger.silence(now_s=100.0).unanswered_s == 100.0
+
+
+def test_an_answered_probe_tells_that_an_older_frame_waits_for_the_edge_and_not_for_the_link():
+    """As after an outage: the frame was lost in it, and at `output` no other frame follows that would overtake it."""
+    ledger = Ledger()
+    send(ledger, 1)
+    ledger.add_probe(probe(30))
+    assert settle(ledger, echo(30), now_s=30.5).unanswered_s == 0.0
+    assert ledger.silence(now_s=60.0) is None
+    assert ledger.oldest_waits_s(now_s=60.0) == 58.5
+    assert settle(ledger, result(1), now_s=60.0) is not None
