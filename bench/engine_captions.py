@@ -17,10 +17,10 @@ import numpy as np
 import torch
 
 from laim_ros.coinference import RobotHalf
+from laim_ros.evaluation.metrics import cider_d, score_captions
 from laim_ros.models import Generation, SplitModel, load
 from laim_ros.scenes import render, sample_scene
 from laim_ros.scenes.world import Scene
-from training.evaluate_mini_blip2 import cider_d, score_captions
 
 MODEL = "laim-mini-blip2"
 CHOICES = [(8, "uniform"), (4, "uniform"), (4, "exponential"), (2, "exponential")]

@@ -23,12 +23,13 @@ import torch
 from safetensors.torch import load_file
 
 from bench.circumstances import cpu_name, version_of
+from laim_ros.evaluation.metrics import cider_d, score_captions
 from laim_ros.quantization import exponential, power_of_two, statistics, uniform
 from laim_ros.quantization.nested import derive, quantize_nested
 from laim_ros.quantization.quantize import QUANTIZER_NAMES, quantize
 from laim_ros.quantization.search import WeightErrors
 from laim_ros.scenes import render, sample_scene
-from training.evaluate_mini_blip2 import Candidate, cider_d, score_captions
+from training.evaluate_mini_blip2 import Candidate
 
 FOLDER = Path("checkpoints/laim-mini-blip2")
 BITS = range(1, 9)

@@ -21,13 +21,13 @@ import numpy as np
 import torch
 from transformers import Blip2ForConditionalGeneration, Blip2Processor
 
+from laim_ros.evaluation.metrics import cider_d, score_captions, share
 from laim_ros.scenes import (
     QUESTION_KINDS,
     Question,
     Scene,
     SceneStream,
     caption_truth,
-    captions,
     questions,
     render,
     sample_scene,
@@ -70,34 +70,6 @@ class Candidate:
         return texts
 
 
-def score_captions(scenes: list[Scene], said: list[str]) -> dict[str, float]:
-    """Shares of captions that are true, and true and complete, over all scenes and by number of objects."""
-    truths = [caption_truth(text, scene) for text, scene in zip(said, scenes, strict=True)]
-    scores = {
-        "scenes": len(scenes),
-        "true": _share(truth.true for truth in truths),
-        "true_and_complete": _share(truth.true and truth.complete for truth in truths),
-    }
-    for count in (1, 2):
-        chosen = [t.true and t.complete for t, scene in zip(truths, scenes, strict=True) if len(scene.objects) == count]
-        scores[f"true_and_complete_{count}_objects"] = _share(chosen)
-    return scores
-
-
-def cider_d(scenes: list[Scene], said: list[str]) -> float:
-    """CIDEr-D by pycocoevalcap's class against all wordings; words split here, as its own tokenizer needs Java."""
-    from pycocoevalcap.cider.cider import Cider
-
-    references = {number: [_plain(text) for text in captions(scene)] for number, scene in enumerate(scenes)}
-    candidates = {number: [_plain(text)] for number, text in enumerate(said)}
-    return round(float(Cider().compute_score(references, candidates)[0]), 4)
-
-
-def _plain(text: str) -> str:
-    """Lower case, no punctuation, single spaces."""
-    return " ".join("".join(letter if letter.isalnum() else " " for letter in text.lower()).split())
-
-
 def score_answers(
     asked: list[Question], said: list[str], guess: Callable[[Question], str]
 ) -> dict[str, dict[str, float]]:
@@ -107,8 +79,8 @@ def score_answers(
         rows = [row for row, question in enumerate(asked) if question.kind == kind]
         scores[kind] = {
             "questions": len(rows),
-            "right": _share(said[row] == asked[row].answer for row in rows),
-            "blind": _share(guess(asked[row]) == asked[row].answer for row in rows),
+            "right": share(said[row] == asked[row].answer for row in rows),
+            "blind": share(guess(asked[row]) == asked[row].answer for row in rows),
         }
     return scores
 
@@ -122,11 +94,6 @@ def blind_guess(training_scenes: int) -> Callable[[Question], str]:
             by_text[question.text][question.answer] += 1
             by_kind[question.kind][question.answer] += 1
     return lambda question: (by_text.get(question.text) or by_kind[question.kind]).most_common(1)[0][0]
-
-
-def _share(truths: Iterable[bool]) -> float:
-    truths = list(truths)
-    return round(sum(truths) / max(1, len(truths)), 4)
 
 
 def _jpeg(image: np.ndarray, quality: int) -> np.ndarray:

@@ -6,10 +6,10 @@ import argparse
 from typing import NoReturn
 
 import laim_ros
-from laim_ros.cli import caption, demo, models, params, plan, quantize, up
+from laim_ros.cli import calibrate, caption, demo, models, params, plan, quantize, up
 from laim_ros.cli.errors import UsageError
 
-_VERBS = (demo, up, caption, models, quantize, plan, params)
+_VERBS = (demo, up, caption, models, quantize, calibrate, plan, params)
 """Modules with NAME, HELP, DESCRIPTION, `add_arguments(parser)` and `run(options) -> exit status`."""
 
 

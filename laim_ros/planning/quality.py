@@ -48,6 +48,11 @@ class QualityRow(Struct, frozen=True, forbid_unknown_fields=True):
     cider_d: float | None = None
 
     @property
+    def key(self) -> tuple:
+        """As `plan_key` of its plan."""
+        return _key(self.split_point, self.weight_bits, self.feature_bits, self.codec)
+
+    @property
     def loss(self) -> float:
         """What ranks the row, 0 to 1: the share of untrue captions, or of changed texts where truth is unknown."""
         return 1.0 - (self.same_share if self.true_share is None else self.true_share)
@@ -63,6 +68,7 @@ class QualityTable(Struct, frozen=True, forbid_unknown_fields=True):
         source: what they were, for people.
         quantizer, prune: with which the heads were made.
         rows: one per way to run it.
+        engine: what ran the heads of 1 to 8 bits; others differ by a fraction of a standard error.
         float_true_share, float_cider_d: of the unsplit float32 model on the same frames.
     """
 
@@ -73,6 +79,7 @@ class QualityTable(Struct, frozen=True, forbid_unknown_fields=True):
     quantizer: str
     rows: Annotated[tuple[QualityRow, ...], Meta(min_length=1)]
     prune: str = ""
+    engine: str = ""
     float_true_share: _Share | None = None
     float_cider_d: float | None = None
     version: Literal[1] = _VERSION
@@ -89,7 +96,7 @@ class QualityTable(Struct, frozen=True, forbid_unknown_fields=True):
 
     def index(self) -> dict[tuple, QualityRow]:
         """The rows by `plan_key`."""
-        return {_key(row.split_point, row.weight_bits, row.feature_bits, row.codec): row for row in self.rows}
+        return {row.key: row for row in self.rows}
 
     def to_json(self) -> str:
         """The table as JSON with a line per row, so that changes can be read."""
@@ -134,8 +141,20 @@ def own_quality_path(model_id: str) -> Path:
     return home / "laim_ros" / "quality" / f"{model_id}.json"
 
 
+def quality_path(folder: Path | None, model_id: str) -> Path:
+    """Where a new table of a model goes: into its folder, or where that cannot be written to the user's own.
+
+    Args:
+        folder: of the model; None for one from the hub.
+        model_id: its identity.
+    """
+    if folder is not None and os.access(folder, os.W_OK):
+        return folder / QUALITY_FILE
+    return own_quality_path(model_id)
+
+
 def find_quality(model: str, model_id: str) -> tuple[QualityTable | None, str]:
-    """The table of a model, looked for in its folder, among the shipped ones, and in the user's own.
+    """The table of a model, looked for in its folder, in the user's own, and among the shipped ones.
 
     Args:
         model: shipped name, local folder or hub id.
@@ -161,7 +180,8 @@ def find_quality(model: str, model_id: str) -> tuple[QualityTable | None, str]:
 
 
 def _places(model: str, model_id: str) -> list[Path]:
-    places = [Path(model) / QUALITY_FILE]
+    # What somebody measured for a shipped model that lies where only root may write comes before what shipped with it.
+    places = [Path(model).expanduser() / QUALITY_FILE, own_quality_path(model_id)]
     with contextlib.suppress(PathsError):
         places.append(checkpoints_directory() / model / QUALITY_FILE)
-    return [*places, own_quality_path(model_id)]
+    return places

@@ -1,0 +1,194 @@
+"""`laim calibrate`: what it writes and shows, how it goes on after an interruption, and what it refuses."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from laim_ros.cli import main
+from laim_ros.evaluation.quality import Meter
+from laim_ros.models.identity import model_id
+from laim_ros.models.random_checkpoint import make_random_blip2
+from laim_ros.models.source import find_source
+from laim_ros.planning.quality import QualityTable, find_quality
+
+SMALL = ["--split-points", "qformer,input,output", "--feature-bits", "2,8", "--codecs", "jpeg50"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_random_blip2(tmp_path_factory.mktemp("checkpoint") / "random")
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
+    for number in range(4):
+        noise = np.random.default_rng(number).integers(0, 256, (20, 30, 3), np.uint8)
+        assert cv2.imwrite(str(folder / f"{number}.png"), noise)
+    return folder
+
+
+def test_the_help_says_what_it_costs_and_imports_nothing_heavy() -> None:
+    script = (
+        "import contextlib, sys\n"
+        "from laim_ros.cli import main\n"
+        "with contextlib.suppress(SystemExit):\n"
+        "    main(['calibrate', '--help'])\n"
+        "print('HEAVY', [name for name in ('torch', 'numpy', 'rich', 'cv2') if name in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "HEAVY []"
+    assert "How long it takes: rows × frames" in done.stdout
+
+
+def test_scenes_are_judged_by_their_truth(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "new" / "table.json"
+    words = ["--scenes", "4", "--split-points", "output,vit.4", "--feature-bits", "1", "--weight-bits", "32,2"]
+    assert main(["calibrate", *words, "--engine", "float", "--out", str(out)]) == 0
+    table = QualityTable.read(out)
+    assert (table.model, table.frames, table.source) == ("laim-mini-blip2", 4, "held-out scenes")
+    assert (table.quantizer, table.engine) == ("uniform", "float")
+    assert [row.key for row in table.rows] == [
+        *(("vit.4", 2, 1, "plain"), ("vit.4", 32, 1, "plain"), ("output", 2), ("output", 32))
+    ]
+    assert table.rows[-1].same_share == 1
+    assert table.rows[-1].true_share == table.float_true_share
+    assert table.rows[-1].cider_d == table.float_cider_d
+    assert table.rows[0].distortion > table.rows[1].distortion > 0
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"4 rows on 4 frames (held-out scenes), for {out}\n")
+    row = table.rows[0]
+    shares = [f"{100 * share:.{digits}f} %" for share, digits in ((row.distortion, 2), (row.same_share, 1))]
+    line = f"vit.4 2 1 plain {row.packet_bytes:,.0f} {row.packet_bytes_p95:,.0f} {' '.join(shares)} "
+    assert f"{line}{100 * row.true_share:.1f} % {row.cider_d:.3f}" in [
+        " ".join(each.split()) for each in shown.splitlines()
+    ]
+    assert shown.endswith(f"written to {out}\n")
+
+
+def test_pictures_without_truth_and_the_table_beside_the_model(
+    model: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = shutil.copytree(model, tmp_path / "own")
+    words = ["calibrate", "--model", str(own), "--pictures", str(pictures), *SMALL]
+    assert main([*words, "--weight-bits", "4"]) == 0
+    assert "true" not in capsys.readouterr().out
+    table, told = find_quality(str(own), model_id(find_source(str(own))))
+    assert told == f"quality as measured on 4 frames (pictures of {pictures.name})"
+    assert table.measure == "captions changed"
+    assert len(table.rows) == 4
+    assert {(row.true_share, row.cider_d) for row in table.rows} == {(None, None)}
+    assert main([*words, "--weight-bits", "8"]) == 0
+    assert ", in the place of the table there\n" in capsys.readouterr().out
+    assert find_quality(str(own), table.model_id)[0].rows[-1].weight_bits == 8
+
+
+def test_an_interrupted_run_goes_on(
+    model: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def calibrate(name: str, *more: str) -> int:
+        words = ["--model", str(model), "--pictures", str(pictures), "--out", str(tmp_path / name)]
+        return main(["calibrate", *words, *SMALL, "--weight-bits", "2,4", *more])
+
+    rows = Meter.rows
+    measured = []
+
+    def interrupted(self: Meter, plans: object) -> Iterator:
+        yield from islice(rows(self, plans), 3)
+        raise KeyboardInterrupt
+
+    def counted(self: Meter, plans: object) -> Iterator:
+        for row in rows(self, plans):
+            measured.append(row)
+            yield row
+
+    assert calibrate("whole.json") == 0
+    monkeypatch.setattr(Meter, "rows", interrupted)
+    assert calibrate("table.json") == 130
+    part = tmp_path / "table.json.part"
+    assert f"interrupted; 3 rows are kept in {part}: the same command goes on" in capsys.readouterr().err
+    assert not (tmp_path / "table.json").exists()
+    monkeypatch.setattr(Meter, "rows", counted)
+    assert calibrate("table.json", "--quantizer", "exponential") == 1
+    assert "quantizer 'uniform', this one has 'exponential'" in capsys.readouterr().err
+    assert calibrate("table.json") == 0
+    assert "3 of 7 rows are kept" in capsys.readouterr().err
+    assert len(measured) == 4
+    assert (tmp_path / "table.json").read_text() == (tmp_path / "whole.json").read_text()
+    assert {path.name for path in tmp_path.iterdir()} == {"whole.json", "table.json"}
+
+
+def test_a_packed_head_is_measured_as_it_is_against_what_it_was_made_of(
+    model: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = shutil.copytree(model, tmp_path / "source")
+    head = tmp_path / "head"
+    packing = ["--bits", "3", "--quantizer", "exponential", "--prune", "neurons:0.25"]
+    assert main(["quantize", str(source), *packing, "--out", str(head)]) == 0
+    words = ["calibrate", "--model", str(head), "--pictures", str(pictures), *SMALL]
+    assert main(words) == 0
+    table = QualityTable.read(head / "quality.json")
+    assert (table.quantizer, table.prune) == ("exponential", "neurons:0.25")
+    assert [(row.split_point, row.weight_bits) for row in table.rows] == [
+        *(("input", 32), ("qformer", 3), ("qformer", 3), ("output", 3))
+    ]
+    assert table.rows[-1].distortion > 0.05
+    capsys.readouterr()
+    assert main([*words, "--weight-bits", "4"]) == 1
+    assert "has weights of 3 bits" in capsys.readouterr().err
+    assert main([*words, "--edge-model", "laim-mini-blip2"]) == 1
+    assert "edge model 'laim-mini-blip2' is not what" in capsys.readouterr().err
+    shutil.rmtree(source)
+    assert main(words) == 1
+    assert "name it with --edge-model" in capsys.readouterr().err
+    assert main([*words, "--edge-model", str(model)]) == 0
+
+
+def test_without_the_cider_library_it_is_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "pycocoevalcap", None)
+    out = tmp_path / "table.json"
+    words = ["--scenes", "2", "--split-points", "qformer", "--feature-bits", "2,8", "--weight-bits", "32"]
+    assert main(["calibrate", *words, "--out", str(out)]) == 0
+    assert capsys.readouterr().err.count("pycocoevalcap is not installed") == 1
+    table = QualityTable.read(out)
+    assert table.float_true_share is not None
+    assert {table.float_cider_d, *(row.cider_d for row in table.rows)} == {None}
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "told"),
+    [
+        (["--weight-bits", "4,9"], 2, "'9' is none of 1,2,3,4,5,6,7,8,16,32"),
+        (["--feature-bits", ""], 2, "'' is none of"),
+        (["--codecs", "plain,png9"], 2, "'png9' is neither plain nor jpeg with a quality"),
+        (["--scenes", "0"], 2, "--scenes"),
+        (["--scenes", "5"], 2, "not allowed with argument"),
+        (["--split-points", "vit.9"], 1, "split point 'vit.9' is none of this model's: input, vit.1"),
+        (["--pictures", "no/such"], 1, "pictures 'no/such': there is no such folder"),
+        (["--prune", "heads:2"], 1, "prune"),
+        (["--model", "no/such/model"], 1, "model 'no/such/model' is neither"),
+        (["--device", "abacus"], 1, "device 'abacus' is none of"),
+        (["--out", "."], 2, "--out . is a folder; name a file"),
+        (["--out", "/dev/null/table.json"], 1, "/dev/null cannot be written: "),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(
+    words: list[str], status: int, told: str, model: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["calibrate", "--model", str(model), "--pictures", str(pictures), *SMALL, *words]) == status
+    shown = capsys.readouterr().err
+    assert shown.startswith("laim calibrate: ")
+    assert told in shown
+    assert shown.count("\n") == 1
+    assert not list(model.glob("quality*"))
