@@ -22,6 +22,7 @@ from laim_ros.planning.policy import (
     charge,
     delay_budget_s,
     energy_budget_j,
+    saved_share,
     should_switch,
 )
 from laim_ros.planning.profiles import MachineProfile
@@ -35,7 +36,8 @@ SILENT_AFTER_S = 1.0
 
 _MEMORY_FRAMES = 9
 _FIRST_PERIOD_S = 1.0
-_LONGEST_PERIOD_S = 3600.0
+_LONGEST_S = 3600.0
+_MOST_BYTES = 2**32
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ class Planner:
         self._battery_s = -math.inf
         self._link = LinkForecaster()
         self._unanswered_s, self._unanswered_at_s = 0.0, -math.inf
-        self._reported_s = -math.inf
+        self._heard_s = -math.inf
         self._last: tuple[float, int] | None = None
         self._periods_s: deque[float] = deque(maxlen=_MEMORY_FRAMES)
         self._waits_s: deque[float] = deque(maxlen=_MEMORY_FRAMES)
@@ -106,6 +108,9 @@ class Planner:
             quality: of the model; None ranks by theory.
             quality_remark: what to say about it.
         """
+        if self._profiles is None or self._profiles[:3] != (robot, edge, quality):
+            for ratio in self._ratios.values():
+                ratio.forget()
         self._profiles = robot, edge, quality, quality_remark
         self._quality_remark, self._trouble = quality_remark, ""
         if quality is not None and quality.model_id != robot.model_id:
@@ -117,7 +122,7 @@ class Planner:
             self._trouble = f"the edge runs another model ({edge.model}) than the robot ({robot.model})"
             edge = None
         elif edge is None:
-            self._trouble = "no profile of the edge has come yet"
+            self._trouble = "no profile of the edge that tells times has come yet"
         try:
             choices = build_choices(robot, edge, quality, self._allowed)
         except ValueError as error:
@@ -126,9 +131,6 @@ class Planner:
         except (ArithmeticError, LookupError) as error:  # well formed, but no profile of any model
             self._trouble, self._choices = f"the profiles make no sense ({type(error).__name__}: {error})", None
             return
-        if self._choices is None or self._choices.plans != choices.plans:
-            for ratio in self._ratios.values():
-                ratio.forget()
         self._choices = choices
 
     def forget_profiles(self, why: str) -> None:
@@ -161,14 +163,17 @@ class Planner:
         Args:
             robot_clock_hz: in force; None where it is the plan's.
         """
-        self._reported_s = now_s
-        self._unanswered_s, self._unanswered_at_s = max(0.0, report.unanswered_s), now_s
-        if report.packet_bytes > 0 and math.isfinite(report.link_s):
+        self._unanswered_s, self._unanswered_at_s = min(max(0.0, report.unanswered_s), _LONGEST_S), now_s
+        measured = 0 < report.packet_bytes <= _MOST_BYTES and math.isfinite(report.link_s)
+        if measured:
             self._link.update(report.packet_bytes, report.link_s, now_s)
+        if measured or self._unanswered_s > 0:  # a frame that the robot finished by itself is no news of the link
+            self._heard_s = now_s
         if report.probe or report.sequence == UNKNOWN_SEQUENCE:
             return
         frames = self._count_frames(report, now_s)
-        self._waits_s.append(max(0.0, report.robot_wait_s) + max(0.0, report.edge_wait_s))
+        wait_s = max(0.0, report.robot_wait_s) + max(0.0, report.edge_wait_s)
+        self._waits_s.append(min(wait_s, _LONGEST_S))
         spent_j = self._correct(report, self.plan.robot_clock_hz if robot_clock_hz is None else robot_clock_hz)
         for _ in range(frames):
             self._savings.settle(self._budget_j, spent_j)
@@ -180,7 +185,7 @@ class Planner:
             last_s, sent = self._last
             frames = max(1, min(report.packets_sent - sent, 1000))
             if now_s > last_s:
-                self._periods_s.append(min((now_s - last_s) / frames, _LONGEST_PERIOD_S))
+                self._periods_s.append(min((now_s - last_s) / frames, _LONGEST_S))
         self._last = now_s, report.packets_sent
         return frames
 
@@ -205,9 +210,9 @@ class Planner:
         robot_s = report.robot_s - report.robot_wait_s
         self._ratios["robot"].update(robot_s, float(choices.robot_s[row]))
         self._ratios["edge"].update(report.edge_s - report.edge_wait_s, float(choices.edge_s[row]))
-        self._ratios["packet_bytes"].update(report.packet_bytes, float(choices.packet_bytes[row]))
+        self._ratios["packet_bytes"].update(min(report.packet_bytes, _MOST_BYTES), float(choices.packet_bytes[row]))
         expected_j = float(choices.active_w[row]) * robot_s
-        if math.isfinite(report.energy_j):
+        if 0 <= report.energy_j < math.inf:
             self._energy_source = report.energy_source
             self._ratios["energy"].update(report.energy_j, expected_j)
             return report.energy_j
@@ -221,6 +226,9 @@ class Planner:
         self._none_left = "" if choices is not None else "the robot has refused every plan lately"
         if choices is None:
             return None
+        # A clock that was set back must not keep a plan in force, or old news fresh, until it has caught up.
+        self._switched_s, self._battery_s = min(self._switched_s, now_s), min(self._battery_s, now_s)
+        self._heard_s, self._unanswered_at_s = min(self._heard_s, now_s), min(self._unanswered_at_s, now_s)
         goals, remarks = self.goals, [remark for remark in (self._trouble, self._quality_remark) if remark]
         link, link_words = self._forecast(now_s, remarks)
         limits = self._limits(now_s, remarks)
@@ -231,7 +239,7 @@ class Planner:
         strict = select(choices, costs, replace(limits, deadline_s=limits.deadline_s / (1 + goals.margin)))
         target = strict if strict.feasible else selection
         row = choices.index(self.plan)
-        changed = row is None or (target.index != row and self._worth_it(row, target, costs, selection, now_s))
+        changed = row is None or (target.index != row and self._worth_it(row, target, choices, costs, selection, now_s))
         if changed:
             row = target.index
             self.plan = self._applied(choices.plans[row])
@@ -273,9 +281,9 @@ class Planner:
         goals = self.goals
         unanswered_s = self._unanswered_s
         if unanswered_s > 0:  # it goes on, whether or not anybody says so
-            unanswered_s += min(max(0.0, now_s - self._unanswered_at_s), goals.link_timeout_s)
+            unanswered_s += min(now_s - self._unanswered_at_s, goals.link_timeout_s)
         link = self._link.forecast(now_s, goals.link_quantile, unanswered_s)
-        age_s = now_s - self._reported_s
+        age_s = now_s - self._heard_s
         if not link.known:
             remarks.append("no packet has come back yet: the link counts as free of cost")
         elif age_s > goals.link_timeout_s:
@@ -294,21 +302,23 @@ class Planner:
         allowed_j = self._savings.allowed_j(budget.value, goals.saving_s / period_s)
         return Limits(delay_budget_s(goals.deadline_s), allowed_j, goals.quality_tolerance)
 
-    def _worth_it(self, row: int, target: Selection, costs: Costs, loose: Selection, now_s: float) -> bool:
-        choices = self._choices
-        feasible_now = bool(loose.timely[row] and loose.affordable[row])
-        since_s = max(0.0, now_s - self._switched_s)
+    def _worth_it(
+        self, row: int, target: Selection, choices: Choices, costs: Costs, loose: Selection, now_s: float
+    ) -> bool:
+        goals, then, since_s = self.goals, target.index, now_s - self._switched_s
+        timely, affordable = loose.timely[row], loose.affordable[row]
+        cheaper = saved_share(float(costs.energy_j[row]), float(costs.energy_j[then]))
         if not target.feasible:
-            gain = 1 - costs.delay_s[target.index] / costs.delay_s[row]
-            rescue = bool(target.affordable[target.index]) and not loose.affordable[row]
-            return (rescue or gain > self.goals.margin) and since_s >= self.goals.dwell_s
-        energy_j = costs.energy_j[row]
+            # In the order in which `select` gives limits up: energy is kept first, then the deadline.
+            rescue = not affordable and bool(target.affordable[then] or (target.timely[then] and not timely))
+            sooner = saved_share(float(costs.delay_s[row]), float(costs.delay_s[then]))
+            return (rescue or max(sooner, cheaper) > goals.margin) and since_s >= goals.dwell_s
         return should_switch(
-            self.goals,
-            gain_loss=float(choices.quality_loss[row] - choices.quality_loss[target.index]),
-            gain_energy=float(1 - costs.energy_j[target.index] / energy_j) if energy_j > 0 else 0.0,
+            goals,
+            gain_loss=float(choices.quality_loss[row] - choices.quality_loss[then]),
+            gain_energy=cheaper,
             since_switch_s=since_s,
-            feasible_now=feasible_now,
+            feasible_now=bool(timely and affordable),
             feasible_then=True,
         )
 

@@ -7,6 +7,11 @@ from dataclasses import dataclass
 
 _SECONDS_PER_HOUR = 3600.0
 _LEAST_MISSION_S = 1.0
+_MOST_BUDGETS = 20.0
+_ROUNDING = 1.05
+"""Up to which a battery's share of its charge is a full one, and not percent."""
+_LEAST_SHARE = 0.01
+"""From which the charge of a battery tells its capacity."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +77,18 @@ class Reading:
 def charge(battery: Battery) -> Reading:
     """Charge of the battery, 0 to 1; NaN where it tells nothing.
 
-    `percentage` goes first. Above 1, as many drivers send it against the message's definition, it counts as percent.
+    `percentage` goes first. Above 1, as many drivers send it against the message's definition, it counts as percent;
+    but just above 1, as of a battery that holds a little more than it should, as full.
     """
     share = battery.percentage
     if 0 <= share <= 1:
         return Reading(share)
-    if 1 < share <= 100:
+    if 1 < share <= _ROUNDING:
+        return Reading(1.0, f"battery percentage {share:g} is above 1 and counts as full")
+    if _ROUNDING < share <= 100:
         return Reading(share / 100, f"battery percentage {share:g} is above 1 and counts as percent")
     full_ah = _first(battery.capacity_ah, battery.design_capacity_ah)
-    if battery.charge_ah >= 0 and full_ah > 0:
+    if 0 <= battery.charge_ah < math.inf and full_ah > 0:
         return Reading(min(1.0, battery.charge_ah / full_ah), "battery charge from its ampere-hours")
     return Reading(math.nan, f"battery percentage {share:g} says nothing")
 
@@ -94,10 +102,12 @@ def battery_energy_j(battery: Battery, capacity_wh: float = 0.0) -> Reading:
     if capacity_wh > 0:
         return Reading(capacity_wh * _SECONDS_PER_HOUR)
     full_ah = _first(battery.capacity_ah, battery.design_capacity_ah)
-    if not full_ah > 0 and battery.charge_ah > 0 and battery.percentage > 0:
-        full_ah = battery.charge_ah / charge(battery).value
-    if full_ah > 0 and battery.voltage_v > 0:
-        return Reading(full_ah * battery.voltage_v * _SECONDS_PER_HOUR)
+    share = charge(battery).value
+    if math.isnan(full_ah) and share >= _LEAST_SHARE:
+        full_ah = _first(battery.charge_ah / share)
+    full_j = full_ah * battery.voltage_v * _SECONDS_PER_HOUR
+    if 0 < full_j < math.inf:
+        return Reading(full_j)
     return Reading(math.nan, "the battery tells no capacity or voltage: set battery_capacity_wh")
 
 
@@ -141,8 +151,9 @@ class Savings:
 
     def settle(self, budget_j: float, spent_j: float) -> None:
         """Takes in one frame; nothing is saved against an unlimited budget."""
-        if math.isfinite(budget_j) and math.isfinite(spent_j):
-            self.balance_j += budget_j - spent_j
+        if math.isfinite(budget_j) and 0 <= spent_j < math.inf:
+            # One reading that is far off must not stop the robot for the rest of its mission.
+            self.balance_j += budget_j - min(spent_j, _MOST_BUDGETS * budget_j)
 
     def allowed_j(self, budget_j: float, frames: float) -> float:
         """What one frame may cost, where savings are to last for so many frames."""
@@ -166,10 +177,17 @@ def should_switch(
         since_switch_s: since the plan was changed last.
         feasible_now, feasible_then: whether the plan in force, and the other one, keep the limits.
     """
-    if feasible_then and not feasible_now:
-        return True
-    worthwhile = gain_loss > goals.quality_tolerance or gain_energy > goals.margin
-    return worthwhile and since_switch_s >= goals.dwell_s
+    if feasible_then != feasible_now:
+        return feasible_then
+    better = gain_loss > goals.quality_tolerance
+    # Quality goes first: a plan that is only cheaper must not be worse, such as one with more of the deadline to spare.
+    cheaper = gain_energy > goals.margin and gain_loss >= -goals.quality_tolerance
+    return (better or cheaper) and since_switch_s >= goals.dwell_s
+
+
+def saved_share(now: float, then: float) -> float:
+    """Share of a cost that a change saves; below 0 where it costs more, 0 where nothing is spent now."""
+    return 1 - then / now if now > 0 else 0.0
 
 
 def _first(*values: float) -> float:
