@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import msgspec
 import numpy as np
 
 from laim_ros.plan import BIT_WIDTHS, FEATURE_CODECS, Plan, picture_format
@@ -24,6 +25,7 @@ class Allowed:
 
     Attributes:
         split_points, weight_bits, feature_bits, codecs: as in `Plan`; codecs are picture codecs and feature codecs.
+            Features of more than 8 bits are chosen only where they are named: they gain nothing over 8.
         clocks: False leaves the robot's clock alone.
     """
 
@@ -47,7 +49,7 @@ class Choices:
         quality_loss: 0 to 1.
         quality_source: what the loss is about and where it comes from, in words.
         power_source: where watts come from.
-        estimated: True where a plan's times are those of another bit-width.
+        estimated: bool (N,), True where a plan's times are those of another bit-width.
         rows: where a plan stands, by its `plan_key` and clock.
     """
 
@@ -95,6 +97,9 @@ def build_choices(
     if edge is not None and edge.model_id != robot.model_id:
         raise PlanningError(f"the robot runs {robot.model} ({robot.model_id}), the edge {edge.model} ({edge.model_id})")
     measured = quality.index() if quality is not None else {}
+    modes = robot.modes
+    if allowed is not None and not allowed.clocks:
+        modes = (msgspec.structs.replace(modes[0], clock_hz=0.0),)
     found: list[tuple] = []
     for plan in _candidates(robot, edge, quality, allowed or Allowed()):
         row = measured.get(plan_key(plan))
@@ -105,17 +110,19 @@ def build_choices(
             continue
         size = row.packet_bytes if row else packet_bytes_bound(plan, robot.shapes.get(plan.split_point, ()))
         loss = row.loss if row else theory_loss(plan, robot)
-        estimated = plan.split_point != "input" and plan.weight_bits not in robot.weight_bits
-        for mode in robot.modes if allowed is None or allowed.clocks else robot.modes[:1]:
+        estimated = plan.split_point != "input" and robot.times_at(plan.weight_bits).source == "estimated"
+        for mode in modes:
             clocked = replace(plan, robot_clock_hz=mode.clock_hz)
             found.append((clocked, robot_s * mode.slowdown, edge_s, size, mode.active_w, loss, estimated))
     if not found:
         raise PlanningError(
             f"no plan is left for {robot.model}: allow more split points, bits or codecs"
             + ("" if quality is None else ", or measure more of them with `laim calibrate`")
+            + ("" if edge is not None else ", or give an edge")
         )
-    plans, *columns = zip(*found, strict=True)
-    robot_s, edge_s, size, active_w, loss, estimated = (np.array(column) for column in columns)
+    plans, *columns, estimates = zip(*found, strict=True)
+    robot_s, edge_s, size, active_w, loss = (np.array(column, np.float64) for column in columns)
+    estimated = np.array(estimates, bool)
     source = f"{quality.measure} ({quality.frames} frames)" if quality else _THEORY
     rows = {_row_key(plan): row for row, plan in enumerate(plans)}
     return Choices(
@@ -139,7 +146,7 @@ def theory_loss(plan: Plan, robot: MachineProfile) -> float:
         _, quality = picture_format(plan.codec)
         return min(1.0, best_scalar(max(0.0, quality / 12.5 - 1)))
     points = robot.split_points
-    head = points.index("qformer") if "qformer" in points else len(points) - 1
+    head = max(1, points.index("qformer") if "qformer" in points else len(points) - 1)
     share = min(points.index(plan.split_point), head) / head
     weights = share * _scalar_distortion(plan.weight_bits)
     features = 0.0 if plan.split_point == "output" else _scalar_distortion(plan.feature_bits)

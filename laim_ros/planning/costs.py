@@ -46,7 +46,7 @@ def analytic_profile(
     Raises:
         PlanningError: no clock, or one that is not positive.
     """
-    if not clocks_hz or min(clocks_hz) <= 0 or flops_per_cycle <= 0:
+    if not clocks_hz or not all(figure > 0 for figure in (*clocks_hz, flops_per_cycle)):
         raise PlanningError("an analytic profile needs clocks and operations per cycle above 0")
     first_hz = clocks_hz[0]
     return MachineProfile(
@@ -83,9 +83,14 @@ def packet_bytes_bound(plan: Plan, shape: Sequence[int]) -> float:
     Args:
         plan: decides on codec and bits; at `output` nothing is sent.
         shape: of the boundary tensor, or (H, W, 3) at `input`.
+
+    Raises:
+        PlanningError: the shape is empty.
     """
     if plan.split_point == "output":
         return 0.0
+    if not shape:
+        raise PlanningError(f"a profile without the shape of '{plan.split_point}': measure it again")
     elements = math.prod(shape)
     if plan.sends_picture:
         _, quality = picture_format(plan.codec)
@@ -93,7 +98,7 @@ def packet_bytes_bound(plan: Plan, shape: Sequence[int]) -> float:
         return _HEADER_BYTES + bits * elements / 3 / 8
     if plan.feature_bits > 8:
         return _HEADER_BYTES + elements * plan.feature_bits / 8
-    return _HEADER_BYTES + 1 + 4 * elements / shape[-1] + math.ceil(elements * plan.feature_bits / 8)
+    return _HEADER_BYTES + 1 + 8 * elements / shape[-1] + math.ceil(elements * plan.feature_bits / 8)
 
 
 class RunningRatio:

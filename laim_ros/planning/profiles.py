@@ -16,6 +16,7 @@ Source = Literal["measured", "computed", "estimated"]
 
 _Seconds = Annotated[float, Meta(ge=0, le=86_400)]
 _Watts = Annotated[float, Meta(ge=0, le=100_000)]
+_Size = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 _Name = Annotated[str, Meta(max_length=200)]
 
 _VERSION = 1
@@ -76,7 +77,7 @@ class MachineProfile(Struct, frozen=True, forbid_unknown_fields=True):
     model_id: _Name
     engine: _Name
     split_points: tuple[_Name, ...]
-    shapes: dict[str, tuple[int, ...]]
+    shapes: dict[str, Annotated[tuple[_Size, ...], Meta(min_length=1, max_length=8)]]
     times: Annotated[tuple[StageTimes, ...], Meta(min_length=1)]
     modes: Annotated[tuple[PowerMode, ...], Meta(min_length=1)] = (PowerMode(),)
     code_s: dict[str, _Seconds] = {}
@@ -128,7 +129,7 @@ class MachineProfile(Struct, frozen=True, forbid_unknown_fields=True):
             raise PlanningError(f"profile: {len(text)} bytes of JSON, at most {_MOST_JSON_BYTES} are read")
         try:
             return msgspec.json.decode(text, type=cls)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeError) as error:
             raise PlanningError(f"profile: {error}") from None
 
     @classmethod

@@ -52,12 +52,13 @@ def reason(link: str, chosen: int, best: int, choices: Choices, costs: Costs, li
         link: the link in words.
         chosen, best: rows of the plan chosen, and of the one that would be without any limits.
     """
-    name, delay = short_name(choices.plans[chosen]), seconds_in_words(costs.delay_s[chosen])
-    sentence = f"{link}: {name} needs {delay}"
-    if chosen != best:
-        trouble = shortfall(best, costs, limits)
-        if trouble:
-            return f"{sentence}, {short_name(choices.plans[best])} {trouble}"
+    name, rival = short_name(choices.plans[chosen]), short_name(choices.plans[best])
+    if chosen != best and name == rival:  # they differ in what the short names leave out
+        name, rival = in_words(choices.plans[chosen]), in_words(choices.plans[best])
+    sentence = f"{link}: {name} needs {seconds_in_words(costs.delay_s[chosen])}"
+    trouble = shortfall(best, costs, limits) if chosen != best else ""
+    if trouble:
+        return f"{sentence}, {rival} {trouble}"
     if math.isfinite(limits.deadline_s):
         sentence += f" of {seconds_in_words(limits.deadline_s)}"
     energy_j = costs.energy_j[chosen]
