@@ -24,6 +24,7 @@ PACKAGE = "laim_ros"
 _BOOLEANS = ("true", "false")
 _BIT_WIDTHS = tuple(str(bits) for bits in BIT_WIDTHS)
 _TOPIC = re.compile(r"/?[A-Za-z_]\w*(/[A-Za-z_]\w*)*", re.ASCII)
+_NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _COMPRESSED = "/compressed"
 
 
@@ -41,6 +42,7 @@ class Argument:
         description: one sentence for people.
         choices: the values allowed besides the default; empty for any.
         to_nodes: True where nodes have a parameter of this name and, unless it is empty, get it.
+        number: True where the value is a number that is not negative.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Argument:
     description: str
     choices: tuple[str, ...] = ()
     to_nodes: bool = False
+    number: bool = False
 
     def help(self) -> str:
         """The description, with the choices and what an empty value means."""
@@ -59,8 +62,10 @@ class Argument:
         """`value`, in lower case where it is a choice.
 
         Raises:
-            ArgumentError: not among the choices.
+            ArgumentError: not among the choices, or no number.
         """
+        if self.number and value and not _NUMBER.fullmatch(value):
+            raise ArgumentError(f"argument {self.name} takes a number that is not negative, not '{value}'")
         if not self.choices or value == self.default:
             return value
         if value.lower() not in self.choices:
@@ -80,6 +85,14 @@ ARGUMENTS: tuple[Argument, ...] = (
     Argument("prune", "", "What the robot's head does without, such as heads:0.25,neurons:0.25.", to_nodes=True),
     Argument("engine", "", "What runs the robot's quantized head.", ENGINES, to_nodes=True),
     Argument("device", "", "Where the edge runs the model: cpu, cuda, cuda:N or auto.", to_nodes=True),
+    Argument(
+        "planner",
+        "off",
+        "Sets the robot's plan for battery, link and deadline (auto), or only says what it would set (manual).",
+        ("auto", "manual", "off"),
+    ),
+    Argument("deadline_s", "", "Longest time from an image to its result; 0 is none.", to_nodes=True, number=True),
+    Argument("mission_s", "", "How long the battery must last; 0 is no limit.", to_nodes=True, number=True),
     Argument("image", "", "Image topic of the camera, in place of `image`; TOPIC/compressed follows it."),
     Argument("image_transport", "", "Which of the two image topics is read.", ("raw", "compressed"), to_nodes=True),
     Argument("params_file", "", "YAML file of node parameters, like config/coinference.yaml."),
@@ -125,30 +138,36 @@ class NodeSpec:
 class _Template:
     """A node before the arguments are known: on which side it runs, and what it takes from them.
 
-    `parameters` names the arguments that are node parameters of the same name.
+    `parameters` names the node's parameters that have an argument; `only_with` what must have a value other than
+    `off` and `false` for the node to be started.
     """
 
     name: str
     side: str
     parameters: tuple[str, ...]
     sees_images: bool = False
-    demo_only: bool = False
+    only_with: str = ""
 
     def runs(self, values: Mapping[str, str]) -> bool:
-        return values["role"] in ("all", self.side) and (not self.demo_only or values["demo_camera"] == "true")
+        wanted = not self.only_with or values[self.only_with] not in ("off", "false")
+        return values["role"] in ("all", self.side) and wanted
 
     def value(self, name: str, values: Mapping[str, str]) -> str:
         own = values["edge_model"] if (name, self.side) == ("model", "edge") else ""
-        return own or values[name]
+        return own or values[_ARGUMENT_OF.get(name, name)]
 
+
+_ARGUMENT_OF = {"mode": "planner"}
+"""Argument of a parameter of another name."""
 
 _COMMON = ("use_sim_time", "autostart")
 _HEAD = ("weight_bits", "quantizer", "prune", "engine")
 _TEMPLATES: tuple[_Template, ...] = (
-    _Template("robot", "robot", ("model", *_HEAD, "image_transport", *_COMMON), sees_images=True),
+    _Template("robot", "robot", ("model", *_HEAD, "deadline_s", "image_transport", *_COMMON), sees_images=True),
     _Template("edge", "edge", ("model", "device", *_COMMON)),
-    _Template("camera", "robot", ("image_transport", *_COMMON), sees_images=True, demo_only=True),
-    _Template("annotator", "robot", ("image_transport", *_COMMON), sees_images=True, demo_only=True),
+    _Template("planner", "robot", ("mode", "deadline_s", "mission_s", *_COMMON), only_with="planner"),
+    _Template("camera", "robot", ("image_transport", *_COMMON), sees_images=True, only_with="demo_camera"),
+    _Template("annotator", "robot", ("image_transport", *_COMMON), sees_images=True, only_with="demo_camera"),
 )
 
 
@@ -238,13 +257,16 @@ def _refuse_what_is_lost(values: Mapping[str, str]) -> None:
         )
     if values["role"] == "robot" and values["edge_model"]:
         raise ArgumentError("argument edge_model is the edge's; with role 'robot' leave it out")
+    if values["mission_s"] and values["planner"] == "off":
+        raise ArgumentError("argument mission_s is the planner's; start that with planner:=auto, or leave it out")
     if values["role"] != "edge":
         return
     for name, reason in {
         **dict.fromkeys(_HEAD, "the edge runs whatever the robot leaves it"),
         **dict.fromkeys(("image", "image_transport"), "the edge sees no images"),
+        **dict.fromkeys(("planner", "deadline_s", "mission_s"), "the planner runs beside the robot"),
     }.items():
-        if values[name]:
+        if values[name] not in ("", "off"):
             raise ArgumentError(f"argument {name} is the robot's; with role 'edge' leave it out: {reason}")
     if values["namespace"].strip("/"):
         raise ArgumentError(
@@ -282,9 +304,11 @@ def _image_remappings(image: str) -> tuple[tuple[str, str], ...]:
 
 def _typed(name: str, value: str) -> ParameterValue:
     """The argument's text as a parameter value."""
-    argument = next(argument for argument in ARGUMENTS if argument.name == name)
+    argument = next(argument for argument in ARGUMENTS if argument.name == _ARGUMENT_OF.get(name, name))
     if argument.choices == _BOOLEANS:
         return value == "true"
+    if argument.number:
+        return float(value)
     return int(value) if argument.choices == _BIT_WIDTHS else value
 
 

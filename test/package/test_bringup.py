@@ -35,13 +35,39 @@ def test_role_and_demo_camera_choose_the_nodes(role: str, demo_camera: str, name
     assert list(started(role=role, demo_camera=demo_camera)) == names
 
 
+@pytest.mark.parametrize(
+    ("planner", "role", "names"),
+    [
+        ("auto", "all", ["robot", "edge", "planner"]),
+        ("manual", "robot", ["robot", "planner"]),
+        ("off", "robot", ["robot"]),
+        ("off", "edge", ["edge"]),
+    ],
+)
+def test_the_planner_runs_beside_the_robot_when_it_is_asked_for(planner: str, role: str, names: list[str]) -> None:
+    specs = started(planner=planner, role=role)
+    assert list(specs) == names
+    if planner != "off":
+        assert specs["planner"].parameters == {"mode": planner}
+
+
+def test_deadline_and_mission_are_numbers_for_those_who_keep_them() -> None:
+    specs = started(planner="auto", deadline_s="0.4", mission_s="3600")
+    assert specs["robot"].parameters == {"deadline_s": 0.4}
+    assert specs["edge"].parameters == {}
+    assert specs["planner"].parameters == {"mode": "auto", "deadline_s": 0.4, "mission_s": 3600.0}
+    assert "mission_s:=3600.0" in command_line(specs["planner"])
+    assert started(deadline_s="1")["robot"].parameters == {"deadline_s": 1.0}
+
+
 @pytest.mark.parametrize("namespace", ["r1", "/r1", "r1/", "/fleet/r1"])
 def test_a_namespace_holds_the_robot_and_not_the_edge(namespace: str) -> None:
-    specs = started(namespace=namespace, demo_camera="true")
+    specs = started(namespace=namespace, demo_camera="true", planner="auto")
     expected = "/" + namespace.strip("/")
     assert {name: spec.namespace for name, spec in specs.items()} == {
         "robot": expected,
         "edge": "/",
+        "planner": expected,
         "camera": expected,
         "annotator": expected,
     }
@@ -97,8 +123,12 @@ def test_the_edge_may_have_a_model_of_its_own() -> None:
 
 
 def test_every_parameter_that_is_passed_on_exists() -> None:
-    given = {argument.name: (argument.choices or ("x",))[0] for argument in ARGUMENTS if argument.to_nodes}
-    for spec in nodes_for({**given, "demo_camera": "true"}):
+    given = {
+        argument.name: "1" if argument.number else (argument.choices or ("x",))[0]
+        for argument in ARGUMENTS
+        if argument.to_nodes
+    }
+    for spec in nodes_for({**given, "demo_camera": "true", "planner": "manual"}):
         for name, value in spec.parameters.items():
             if name != "use_sim_time":  # every ROS node has it
                 next(parameter for parameter in TABLES[spec.name] if parameter.name == name).check(value)
@@ -130,6 +160,11 @@ def test_a_model_whose_name_looks_like_something_else_stays_text() -> None:
         ({"role": "edge", "prune": "heads:0.5"}, "prune is the robot's.*leave it out"),
         ({"role": "robot", "edge_model": "m"}, "edge_model is the edge's.*leave it out"),
         ({"role": "edge", "namespace": "r1"}, "namespace is the robot's.*leave it out"),
+        ({"role": "edge", "planner": "auto"}, "planner is the robot's.*leave it out"),
+        ({"role": "edge", "deadline_s": "1"}, "deadline_s is the robot's.*leave it out"),
+        ({"mission_s": "60"}, "mission_s is the planner's.*planner:=auto"),
+        ({"deadline_s": "-1"}, "deadline_s takes a number that is not negative, not '-1'"),
+        ({"deadline_s": "soon"}, "deadline_s takes a number"),
         ({"role": "edge", "demo_camera": "true"}, "demo_camera starts the robot's camera"),
     ],
 )
