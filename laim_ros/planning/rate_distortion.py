@@ -14,6 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from laim_ros.planning.errors import PlanningError
+
 Numbers = float | NDArray[np.float64]
 """A float for a single number, an array of the same shape for an array."""
 
@@ -22,10 +24,6 @@ _GRID_END = 16.0
 _MOST_SLOPE = 256.0
 _MOST_ROUNDS = 5_000
 _OVER_RELAXATION = 1.9
-
-
-class RateDistortionError(ValueError):
-    """Figures that no distribution, rate or distortion can have; the message names them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +51,12 @@ def fit_exponential(weights: ArrayLike) -> ExponentialFit:
         weights: any shape and real type; signs are ignored, all are sorted in float64.
 
     Raises:
-        RateDistortionError: no elements, all zero, NaN or infinity.
+        PlanningError: no elements, all zero, NaN or infinity.
     """
     magnitudes = np.sort(np.abs(np.asarray(weights, dtype=np.float64)).ravel())
     total = magnitudes.sum()
     if not (len(magnitudes) and 0 < total < math.inf):
-        raise RateDistortionError(
+        raise PlanningError(
             f"no exponential distribution fits {len(magnitudes)} weights whose magnitudes sum to {total:g}"
         )
     count = len(magnitudes)
@@ -75,7 +73,7 @@ def shannon_lower_bound(rate_bits: ArrayLike) -> Numbers:
         rate_bits: R ≥ 0.
 
     Raises:
-        RateDistortionError: R is negative or NaN.
+        PlanningError: R is negative or NaN.
     """
     return _plain(0.5 * np.exp2(-_rates(rate_bits)))
 
@@ -87,7 +85,7 @@ def exact_distortion(rate_bits: ArrayLike) -> Numbers:
         rate_bits: R ≥ 0; at 0 all magnitudes become the median, λD = ln 2.
 
     Raises:
-        RateDistortionError: R is negative or NaN.
+        PlanningError: R is negative or NaN.
     """
     return _plain(-np.log1p(-0.5 * np.exp2(-_rates(rate_bits))))
 
@@ -99,11 +97,11 @@ def exact_rate_bits(distortion: ArrayLike) -> Numbers:
         distortion: λD ≥ 0; no bits are needed from ln 2 on, infinitely many at 0.
 
     Raises:
-        RateDistortionError: λD is negative or NaN.
+        PlanningError: λD is negative or NaN.
     """
     values = np.asarray(distortion, dtype=np.float64)
     if not (values >= 0).all():
-        raise RateDistortionError(f"distortion {distortion} must be at least 0")
+        raise PlanningError(f"distortion {distortion} must be at least 0")
     with np.errstate(divide="ignore"):
         return _plain(np.maximum(0.0, -1 - np.log2(-np.expm1(-values))))
 
@@ -118,7 +116,7 @@ def paper_upper_bound(rate_bits: ArrayLike) -> Numbers:
         rate_bits: R ≥ 0.
 
     Raises:
-        RateDistortionError: R is negative or NaN.
+        PlanningError: R is negative or NaN.
     """
     with np.errstate(divide="ignore", over="ignore"):
         others = np.expm1(_rates(rate_bits) * math.log(2))
@@ -133,7 +131,7 @@ def best_scalar(rate_bits: ArrayLike) -> Numbers:
         rate_bits: R ≥ 0; a quantizer exists where N is whole.
 
     Raises:
-        RateDistortionError: R is negative or NaN.
+        PlanningError: R is negative or NaN.
     """
     return _plain(np.log1p(np.exp2(-_rates(rate_bits))))
 
@@ -150,7 +148,7 @@ def best_scalar_levels(count: int) -> NDArray[np.float64]:
         float64 (N,).
 
     Raises:
-        RateDistortionError: there is no level.
+        PlanningError: there is no level.
     """
     left = _left_above(count)
     return np.log(count * (count + 1)) - 2 * np.log(left)
@@ -168,7 +166,7 @@ def best_scalar_thresholds(count: int) -> NDArray[np.float64]:
         float64 (N,), rising; the last cell has no end.
 
     Raises:
-        RateDistortionError: there is no level.
+        PlanningError: there is no level.
     """
     left = _left_above(count)
     return np.log(count * (count + 1)) - np.log(left * (left + 1))
@@ -206,10 +204,10 @@ def blahut_arimoto(slope: float, tolerance_bits: float = 9e-4) -> OperatingPoint
         The point, with `gap_bits` ≤ `tolerance_bits`.
 
     Raises:
-        RateDistortionError: the slope is out of its range, or the tolerance is too small to be reached.
+        PlanningError: the slope is out of its range, or the tolerance is too small to be reached.
     """
     if not 0 < slope <= _MOST_SLOPE:
-        raise RateDistortionError(f"slope {slope} must be above 0 and at most {_MOST_SLOPE:g}")
+        raise PlanningError(f"slope {slope} must be above 0 and at most {_MOST_SLOPE:g}")
     channel = _Channel(slope)
     shares = channel.probabilities.copy()
     for _ in range(_MOST_ROUNDS):
@@ -225,7 +223,7 @@ def blahut_arimoto(slope: float, tolerance_bits: float = 9e-4) -> OperatingPoint
         # A longer step than Blahut's and Arimoto's, which halves the rounds; the gap tells whether it led anywhere.
         shares = shares * gains**_OVER_RELAXATION
         shares /= shares.sum()
-    raise RateDistortionError(
+    raise PlanningError(
         f"the duality gap is still {gap_bits:.2g} bit after {_MOST_ROUNDS} rounds: allow more than {tolerance_bits:g}"
     )
 
@@ -287,14 +285,14 @@ class _Channel:
 def _rates(rate_bits: ArrayLike) -> NDArray[np.float64]:
     values = np.asarray(rate_bits, dtype=np.float64)
     if not (values >= 0).all():
-        raise RateDistortionError(f"rate_bits {rate_bits} must be at least 0")
+        raise PlanningError(f"rate_bits {rate_bits} must be at least 0")
     return values
 
 
 def _left_above(count: int) -> NDArray[np.float64]:
     """N - k for k = 0 … N - 1."""
     if count < 1:
-        raise RateDistortionError(f"a quantizer of {count} levels: it needs at least 1")
+        raise PlanningError(f"a quantizer of {count} levels: it needs at least 1")
     return np.arange(count, 0, -1, dtype=np.float64)
 
 

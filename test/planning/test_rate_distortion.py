@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
+from laim_ros.planning.errors import PlanningError
 from laim_ros.planning.rate_distortion import (
-    RateDistortionError,
     best_scalar,
     best_scalar_levels,
     best_scalar_thresholds,
@@ -139,7 +139,7 @@ def test_arrays_give_arrays_and_numbers_give_floats(curve) -> None:
     assert found.tolist() == [[curve(value) for value in row] for row in values.tolist()]
     assert type(curve(1)) is float
     for wrong in (-0.1, [1, -1], math.nan):
-        with pytest.raises(RateDistortionError, match="must be at least 0"):
+        with pytest.raises(PlanningError, match="must be at least 0"):
             curve(wrong)
 
 
@@ -191,18 +191,18 @@ def test_lambda_and_goodness_of_fit_are_scipys(lam: float) -> None:
 
 @pytest.mark.parametrize("weights", [[], [0.0, -0.0], [1.0, math.nan], [[math.inf], [1.0]]])
 def test_what_no_exponential_fits(weights: list) -> None:
-    with pytest.raises(RateDistortionError, match="no exponential distribution fits"):
+    with pytest.raises(PlanningError, match="no exponential distribution fits"):
         fit_exponential(weights)
 
 
 def test_what_cannot_be_asked() -> None:
     for count in (0, -3):
-        with pytest.raises(RateDistortionError, match="at least 1"):
+        with pytest.raises(PlanningError, match="at least 1"):
             best_scalar_levels(count)
-        with pytest.raises(RateDistortionError, match="at least 1"):
+        with pytest.raises(PlanningError, match="at least 1"):
             best_scalar_thresholds(count)
     for slope in (0, -1, 257, math.nan):
-        with pytest.raises(RateDistortionError, match="slope"):
+        with pytest.raises(PlanningError, match="slope"):
             blahut_arimoto(slope)
-    with pytest.raises(RateDistortionError, match="allow more than 0"):
+    with pytest.raises(PlanningError, match="allow more than 0"):
         blahut_arimoto(0.5, tolerance_bits=0)
