@@ -82,6 +82,7 @@ setup(
             f"edge_node = {NAME}.nodes.edge_node:main",
             f"camera_node = {NAME}.nodes.camera_node:main",
             f"annotator_node = {NAME}.nodes.annotator_node:main",
+            f"shaper_node = {NAME}.nodes.shaper_node:main",
             f"planner_node = {NAME}.nodes.planner_node:main",
             f"laim = {NAME}.cli:main",
         ]

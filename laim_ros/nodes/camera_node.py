@@ -24,7 +24,6 @@ from laim_ros.sources import Frame, FrameSource, SourceError, open_source
 _LOOK_FOR_SUBSCRIBERS_S = 0.1
 _STOP_TIMEOUT_S = 30.0  # a V4L2 device that went silent is waited for by its driver for 10 s
 _BATTERY_PERIOD_S = 1.0
-_BATTERY_LIFE_S = 600.0
 _BATTERY_CAPACITY_AH = 5.0
 
 
@@ -59,7 +58,7 @@ class CameraNode(LaimNode):
         self._battery_timer = None
         if values["publish_battery"]:
             self._battery = self._publish_on(BatteryState, "battery", qos.PLOT)
-            self._battery_full_s = time.perf_counter()
+            self._battery_full_s, self._battery_life_s = time.perf_counter(), values["battery_life_s"]
             # Never at the same time as a transition, which would take its publisher down.
             self._battery_timer = self.create_wall_timer(_BATTERY_PERIOD_S, self._publish_battery, self._transitions)
         self._stopping = threading.Event()
@@ -150,13 +149,14 @@ class CameraNode(LaimNode):
         self._published += 1
 
     def _publish_battery(self) -> None:
-        """A made-up battery that is empty ten minutes after activation."""
-        charge = max(0.0, 1.0 - (time.perf_counter() - self._battery_full_s) / _BATTERY_LIFE_S)
+        """A made-up battery that is empty `battery_life_s` after activation."""
+        life_s = self._battery_life_s
+        charge = max(0.0, 1.0 - (time.perf_counter() - self._battery_full_s) / life_s)
         self._battery.publish(
             BatteryState(
                 header=self.stamp_now(),
                 voltage=10.5 + 2.1 * charge,
-                current=-_BATTERY_CAPACITY_AH * 3600 / _BATTERY_LIFE_S if charge else 0.0,
+                current=-_BATTERY_CAPACITY_AH * 3600 / life_s if charge else 0.0,
                 charge=_BATTERY_CAPACITY_AH * charge,
                 capacity=_BATTERY_CAPACITY_AH,
                 design_capacity=_BATTERY_CAPACITY_AH,

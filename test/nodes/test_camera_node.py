@@ -133,12 +133,13 @@ def test_a_bad_source_is_one_clear_message(observer, source, reason):
         assert observer.change_state("/camera", "configure"), "and the node can go on"
 
 
-def test_battery_drains(observer):
-    with start_node(CAMERA, parameters={**SMALL, "publish_battery": True}):
+def test_battery_drains_within_its_life(observer):
+    with start_node(CAMERA, parameters={**SMALL, "publish_battery": True, "battery_life_s": 2.0}):
         batteries = observer.subscribe(BatteryState, "/battery", qos.PLOT)
-        observer.wait_for(lambda: len(batteries) >= 3)
+        observer.wait_for(lambda: batteries and batteries[-1].percentage == 0.0)
     charges = [battery.percentage for battery in batteries]
     assert charges == sorted(charges, reverse=True)
-    assert 0.9 < charges[-1] < charges[0] <= 1.0
+    assert len(batteries) <= 4, "one a second"
     assert batteries[0].present
-    assert batteries[0].current < 0
+    assert (batteries[0].current < 0) == (charges[0] > 0)
+    assert batteries[-1].charge == batteries[-1].current == 0.0
