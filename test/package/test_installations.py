@@ -16,7 +16,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 NOT_SOURCES = (".*", "build", "install", "log", "out", "*.egg-info", "__pycache__", "test", "bench", "training")
-EXECUTABLES = ("annotator_node", "camera_node", "edge_node", "laim", "planner_node", "robot_node")
+EXECUTABLES = ("annotator_node", "camera_node", "edge_node", "laim", "planner_node", "robot_node", "shaper_node")
 SITE_PACKAGES = f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
 
 
