@@ -1,4 +1,4 @@
-"""Makes `small_world` importable under pytest's importlib mode."""
+"""Makes the modules beside the tests importable under pytest's importlib mode."""
 
 import sys
 from pathlib import Path
