@@ -35,7 +35,12 @@ Exit status: 0 if a plan keeps all limits, 1 if none does (the least bad one is 
 _BATTERY = {"battery_wh": None, "mission": None, "share": 0.2, "reserve": 0.1, "period": 1.0}
 """Options that mean something with --battery alone, and what they are where they are not given."""
 
-_PAPER = ("delay", "energy")
+_PAPER = ("delay", "energy", "robot_share")
+
+_NOT_FOR_PAPER = (
+    *("robot_profile", "edge_profile", "quality", "goodput", "round_trip", "deadline", "energy_budget", "battery"),
+    *(*_BATTERY, "split_points", "weight_bits", "feature_bits", "codecs"),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,8 +78,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     paper = parser.add_argument_group("the paper's own problem, without a link and with the distortion's bounds")
     add = paper.add_argument
     add("--paper", choices=("blip2", "git"), help="solve problem P1 for this model in place of all above")
-    add("--delay", type=quantity(SECONDS), metavar="TIME", help="T0, on robot and edge together")
-    add("--energy", type=quantity(JOULES), metavar="ENERGY", help="E0, of robot and edge together")
+    add("--delay", type=quantity(SECONDS), metavar="TIME", help="T0, on robot and edge together (default: the paper's)")
+    add("--energy", type=quantity(JOULES), metavar="ENERGY", help="E0, of both machines (default: the paper's)")
+    add("--robot-share", type=number(0, 1), metavar="SHARE", help="of the operations, on the robot (default: 0.5)")
     output = parser.add_argument_group("what is shown")
     add = output.add_argument
     add("--most", type=integer(1, 100_000), default=16, metavar="N", help="rows of the table (default: 16)")
@@ -87,7 +93,7 @@ def run(options: argparse.Namespace) -> int:
     if options.paper:
         from laim_ros.cli.plan_paper import run_paper
 
-        _refuse(options, [name for name in vars(options) if name not in _PAPER_TAKES], "--paper has no use for {}")
+        _refuse(options, _NOT_FOR_PAPER, "--paper has no use for {}")
         return run_paper(options)
     _refuse(options, _PAPER, "{} belongs to --paper; the limits are --deadline and --energy-budget")
     from laim_ros.cli.plan_output import Answer, print_answer, print_json
@@ -110,10 +116,6 @@ def run(options: argparse.Namespace) -> int:
     else:
         print_answer(answer, len(choices) if options.all else options.most)
     return 0 if answer.selection.feasible else 1
-
-
-_PAPER_TAKES = frozenset({"paper", "delay", "energy", "json", "verb", "run", "model", "most", "tolerance", "all"})
-"""What may be set with --paper; the last four have defaults of their own, or do no harm."""
 
 
 def limits_from(options: argparse.Namespace, remarks: list[str]) -> Limits:

@@ -19,7 +19,7 @@ from laim_ros.plan import in_words
 from laim_ros.planning import Choices, Costs, Limits, LinkForecast, MachineProfile, Selection, select
 from laim_ros.planning.reasons import joules_in_words, link_in_words, reason, rejection, seconds_in_words
 
-_PIPE_COLUMNS = 120
+PIPE_COLUMNS = 120
 """Width where there is no terminal to ask."""
 
 
@@ -88,7 +88,7 @@ class Answer:
 
 def print_answer(answer: Answer, most: int) -> None:
     """The plan, why, and a table of at most so many plans."""
-    console = Console(width=None if sys.stdout.isatty() else _PIPE_COLUMNS)
+    console = Console(width=None if sys.stdout.isatty() else PIPE_COLUMNS)
 
     def say(text: str) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)

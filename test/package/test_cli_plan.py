@@ -130,6 +130,8 @@ def test_units_and_the_battery_mean_what_they_say(files: tuple[str, ...], capsys
         (["--mission", "1h"], 2, "--mission means something with --battery alone"),
         (["--battery", "0.5", "--energy-budget", "2J"], 2, "give one"),
         (["--delay", "2s"], 2, "--delay belongs to --paper"),
+        (["--paper", "git"], 2, "--paper has no use for --robot-profile"),
+        (["--robot-share", "0.2"], 2, "--robot-share belongs to --paper"),
         (["--quality", "nowhere.json"], 1, "nowhere.json"),
         (["--robot-profile", "nowhere.json"], 1, "nowhere.json"),
     ],
@@ -169,6 +171,22 @@ def test_profiles_that_nodes_have_kept_are_found(
     (kept / "edge-0123-1.json").write_text(EDGE.to_json())
     answer = planned(capsys, "--model", "m", "--quality", "none")[1]
     assert (answer["robot"], answer["edge"]) == ("a new board", "a GPU")
+
+
+def test_the_papers_problem_has_the_most_bits_that_keep_its_limits(capsys: pytest.CaptureFixture[str]) -> None:
+    status, answer = planned(capsys, "--paper", "blip2", "--delay", "1500ms", "--energy", "2J", "--robot-share", "0.6")
+    chosen = [row for row in answer["rows"] if row["why"] == "chosen"]
+    feasible = [row for row in answer["rows"] if row["feasible"]]
+    assert status == 0
+    assert chosen == [max(feasible, key=lambda row: row["weight_bits"])]
+    assert all(row["delay_s"] <= 1.5 * (1 + 1e-9) and row["energy_j"] <= 2 * (1 + 1e-9) for row in feasible)
+    assert {tuple(row["broken"]) for row in answer["rows"] if not row["feasible"]} >= {("delay", "the robot's clock")}
+    assert main(["plan", "--paper", "blip2", "--delay", "1500ms", "--energy", "2J", "--robot-share", "0.6"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"{chosen[0]['weight_bits']} bits per weight, the robot at ")
+    assert "where 2 J are allowed" in shown
+    assert main(["plan", "--paper", "git", "--delay", "1ms"]) == 1
+    assert capsys.readouterr().out.startswith("nothing is feasible: ")
 
 
 def test_neither_pytorch_nor_ros_is_imported(files: tuple[str, ...]) -> None:
