@@ -40,11 +40,12 @@ def best_by_hand(losses: list[float], delays: list[float], energies: list[float]
         least_loss = min(losses[row] for row in feasible)
         good = [row for row in feasible if losses[row] <= least_loss + limits.quality_tolerance]
         return least(good, energies, delays, losses)
-    if timely and not affordable:
-        return least(timely, energies, delays, losses)
-    late = affordable or list(everything)
-    least_delay = min(delays[row] for row in late)
-    return least([row for row in late if delays[row] <= 1.1 * least_delay], energies, delays, losses)
+    if affordable:
+        least_delay = min(delays[row] for row in affordable)
+        return least([row for row in affordable if delays[row] <= 1.1 * least_delay], energies, delays, losses)
+    cheap = [row for row in everything if energies[row] <= 1.1 * min(energies)]
+    lateness = [max(delay, limits.deadline_s) for delay in delays]
+    return least(cheap, lateness, losses, energies)
 
 
 def instance(random: np.random.Generator) -> tuple[Choices, Costs, Limits]:
@@ -116,8 +117,7 @@ def test_select_answers_for_any_figures(
         (Limits(deadline_s=0.4), 2),
         (Limits(energy_j=2.5), 3),
         (Limits(deadline_s=0.4, energy_j=2.5), 3),  # none keeps both: of those that can be afforded the least late
-        (Limits(energy_j=0.5), 3),  # none can be afforded: the cheapest of those in time
-        (Limits(deadline_s=0.15, energy_j=0.5), 2),  # none keeps either: the least late
+        (Limits(deadline_s=0.4, energy_j=0.5), 3),  # none can be afforded: the cheapest, though late
     ],
 )
 def test_each_limit_changes_the_choice(limits: Limits, chosen: int) -> None:
@@ -131,6 +131,14 @@ def test_of_plans_that_are_late_alike_the_cheapest_is_taken() -> None:
     costs = Costs(np.array([10.0, 10.9, 11.1]), np.zeros(3), np.array([3.0, 2.0, 0.5]))
     assert select(choices, costs, Limits(deadline_s=1.0)).index == 1
     assert select(choices, costs, Limits(deadline_s=10.0)).index == 0
+
+
+def test_of_plans_that_are_all_too_dear_and_cost_alike_the_least_late_is_taken_and_then_the_best() -> None:
+    choices = of_losses([0.2, 0.1, 0.0, 0.0])
+    costs = Costs(np.array([0.3, 0.2, 0.9, 0.1]), np.zeros(4), np.array([10.0, 10.9, 10.5, 11.1]))
+    assert select(choices, costs, Limits(deadline_s=0.5, energy_j=1.0)).index == 1
+    assert select(choices, costs, Limits(deadline_s=1.0, energy_j=1.0)).index == 2
+    assert select(choices, costs, Limits(deadline_s=0.1, energy_j=1.0)).index == 1
 
 
 LINKS = [
