@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
-from statistics import median
+from statistics import median_low
 
 from laim_ros.plan import Plan, picture_format
 from laim_ros.planning.errors import PlanningError
@@ -105,6 +105,7 @@ class RunningRatio:
     """How much longer (or larger) things are than was expected: the median of the last observations' ratios.
 
     A median, so that single hiccups do not count; of few, so that a machine that is throttled shows within seconds.
+    What was expected counts as one more until the memory is full: the first frame of all is often a slow one.
 
     Args:
         memory: observations that count.
@@ -123,7 +124,7 @@ class RunningRatio:
     @property
     def value(self) -> float:
         """1 before the first observation."""
-        return median(self._ratios) if self._ratios else 1.0
+        return median_low(self._ratios if len(self._ratios) == self._ratios.maxlen else (1.0, *self._ratios))
 
     @property
     def observations(self) -> int:
