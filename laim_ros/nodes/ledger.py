@@ -18,6 +18,9 @@ _SILENCE_S = 1.0
 
 _NO_PLAN = Plan()
 
+_TELLING_BYTES = 256
+_HICCUP_S = 0.01
+
 
 @dataclass(frozen=True, slots=True)
 class Question:
@@ -76,6 +79,7 @@ class Ledger:
         self._unanswered_questions: list[Question] = []
         self._lock = threading.Lock()
         self._link = LinkEstimator()
+        self._link_changed = False
         self.sent = self.answered = self.refused = self.unanswered = self.deadline_misses = 0
         self.probes_sent = self.probes_answered = 0
         self.last_link_s = math.nan
@@ -197,10 +201,16 @@ class Ledger:
             newest = next(reversed(self._probes.values()), None)
             return math.inf if newest is None else now_s - newest.sent_s
 
-    def goodput(self) -> tuple[float | None, float | None]:
-        """Bits per second that the link carries, and that it carries at least; None where that is not known."""
+    def goodput(self) -> float | None:
+        """Bits per second that the link carries; None where that is not known."""
         with self._lock:
-            return self._link.goodput_bps, self._link.goodput_floor_bps
+            return self._link.goodput_bps
+
+    @property
+    def link_changed(self) -> bool:
+        """Whether the newest larger probe took half its time more, or less, than the goodput that is known says."""
+        with self._lock:
+            return self._link_changed
 
     @property
     def waiting(self) -> int:
@@ -217,11 +227,16 @@ class Ledger:
         probe = self._probes.pop(result.sequence)
         self.probes_answered += 1
         self._heard_of(probe.sent_s)
+        goodput_bps, expected_s = self._link.goodput_bps, self._link.predict_s(probe.packet_bytes)
+        link_s = self._measure(probe, result, now_s)
+        if goodput_bps is not None and probe.packet_bytes >= _TELLING_BYTES:
+            sending_s = 8 * probe.packet_bytes / goodput_bps
+            self._link_changed = abs(link_s - expected_s) > max(sending_s / 2, _HICCUP_S)
         report = LinkReport(
             sequence=probe.sequence,
             packet_bytes=probe.packet_bytes,
             robot_s=0.0,
-            link_s=self._measure(probe, result, now_s),
+            link_s=link_s,
             edge_s=result.edge_s,
             latency_s=now_s - probe.sent_s,
             probe=True,

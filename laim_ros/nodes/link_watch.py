@@ -16,6 +16,7 @@ from laim_ros.nodes import messages, qos
 from laim_ros.nodes.ledger import Ledger, SentProbe
 from laim_ros.nodes.lifecycle import LaimNode
 from laim_ros.nodes.publishing import LinkPublisher
+from laim_ros.records import LinkReport
 
 _LOOK_PERIOD_S = 0.1
 _SILENCE_PERIOD_S = 0.5
@@ -27,8 +28,8 @@ _PATIENCE_S = 5.0
 _SENDING_S = 0.05
 _SMALLEST_LARGE_BYTES, _LARGEST_BYTES = 256, 16384
 _FRAMES_PER_PROBE = 2
-"""Frames after which a probe is due while goodput is unknown. The estimate sees a second size where it makes up a
-tenth of the packets; every other probe has that size, and with three frames to each it falls just short at times."""
+"""Frames after which a probe is due while goodput is unknown, or no longer true. The estimate sees a second size where
+it makes up a tenth of the packets; every other probe has it, and with three frames to each it falls short at times."""
 
 
 class Probing:
@@ -44,11 +45,25 @@ class Probing:
         self._ledger = ledger
         self._last_s = -math.inf
         self._large_next = False
+        self._large_bytes = _SMALLEST_LARGE_BYTES
         self._frames = 0
 
     def frame_came(self) -> None:
         """Counts a frame that came back."""
         self._frames += 1
+
+    def probe_came(self, report: LinkReport) -> None:
+        """Learns from a probe that came back how large the larger ones may be."""
+        goodput_bps = self._ledger.goodput()
+        if goodput_bps is not None:
+            self._large_bytes = large_probe_bytes(goodput_bps)
+        elif report.packet_bytes > HEADER_BYTES:
+            # What hides goodput is noise. Until a larger one stands out of it, each may be twice as large.
+            sending_s = report.link_s - report.round_trip_s
+            if sending_s < _SENDING_S / 2:
+                self._large_bytes = min(2 * self._large_bytes, _LARGEST_BYTES)
+            elif sending_s > _SENDING_S:
+                self._large_bytes = max(self._large_bytes // 2, _SMALLEST_LARGE_BYTES)
 
     def take_due_bytes(self, period_s: float, now_s: float) -> int | None:
         """Size of the probe to be sent now, with its header; None where none is due.
@@ -59,19 +74,18 @@ class Probing:
         """
         if not period_s or self._ledger.newest_probe_waits_s(now_s) < _PATIENCE_S:
             return None
-        goodput_bps, floor_bps = self._ledger.goodput()
-        wanted = goodput_bps is None and self._frames >= _FRAMES_PER_PROBE
+        doubtful = self._ledger.goodput() is None or self._ledger.link_changed
+        wanted = doubtful and self._frames >= _FRAMES_PER_PROBE
         if not wanted and now_s - self._last_s < period_s:
             return None
         self._last_s, self._frames = now_s, 0
         large, self._large_next = self._large_next, not self._large_next
-        return large_probe_bytes(goodput_bps or floor_bps) if large else HEADER_BYTES
+        return self._large_bytes if large else HEADER_BYTES
 
 
-def large_probe_bytes(goodput_bps: float | None) -> int:
-    """What a link of this goodput carries in about 50 ms, so that no frame waits long behind it; 256 to 16384 bytes."""
-    carried = _SENDING_S * (goodput_bps or 0.0) / 8
-    return int(min(max(carried, _SMALLEST_LARGE_BYTES), _LARGEST_BYTES))
+def large_probe_bytes(goodput_bps: float) -> int:
+    """What a link of this goodput carries in 50 ms, so that no frame waits long behind it; from 256 to 16384."""
+    return int(min(max(_SENDING_S * goodput_bps / 8, _SMALLEST_LARGE_BYTES), _LARGEST_BYTES))
 
 
 class LinkWatch:
@@ -85,7 +99,8 @@ class LinkWatch:
 
     def __init__(self, node: LaimNode, links: LinkPublisher, period_s: Callable[[], float]) -> None:
         self._node, self._links, self._period_s = node, links, period_s
-        self._probes = node.create_publisher(CompressedImage, "laim/probe", qos.PROBE)
+        events = qos.publisher_events(node, "laim/probe")
+        self._probes = node.create_publisher(CompressedImage, "laim/probe", qos.PROBE, event_callbacks=events)
         # It goes on over activations, so that late answers fit no newer probe.
         self._sequence = 0
         self._ledger = Ledger()
@@ -108,6 +123,10 @@ class LinkWatch:
         """Counts a frame that came back; a good moment for a probe, because often nothing else is under way."""
         self._probing.frame_came()
         self._probe_if_due(time.perf_counter())
+
+    def probe_came(self, report: LinkReport) -> None:
+        """Learns from a probe that came back."""
+        self._probing.probe_came(report)
 
     def _look(self) -> None:
         now_s = time.perf_counter()

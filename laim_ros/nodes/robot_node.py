@@ -203,6 +203,7 @@ class RobotNode(LaimNode):
             return
         self._links.publish(message.header, report)
         if report.probe:
+            self._watch.probe_came(report)
             return
         self._links.plot(report.latency_s)
         self._watch.frame_came()

@@ -5,12 +5,13 @@ from __future__ import annotations
 import atexit
 import functools
 import itertools
+import math
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from builtin_interfaces.msg import Time
@@ -136,6 +137,10 @@ class Robot:
         """The packet with the header of an image, if it has come."""
         return _record_of(header, self.packets, lambda message: message)
 
+    def link_reports(self) -> list[LinkReport]:
+        """All link reports so far, oldest first."""
+        return [messages.link_from(message) for message in list(self._links)]
+
     def result_messages(self) -> list[DiagnosticArray]:
         """All results so far, as they came."""
         return list(self._results)
@@ -156,6 +161,37 @@ class Robot:
 
 def _record_of(header: Header, recorded: list, read: Callable[[Any], Any]) -> Any:
     return next((read(message) for message in reversed(recorded) if message.header == header), None)
+
+
+class SlowLink:
+    """What a robot sends passes here on its way to the edge, one packet after the other, each as long as it takes.
+
+    Args:
+        namespace: of the robot, which is started with `REMAPPINGS`.
+
+    Attributes:
+        goodput_bps: bits per second; without limit at first.
+    """
+
+    REMAPPINGS: ClassVar = {f"laim/{name}": f"laim/{name}_in" for name in ("features", "probe")}
+
+    def __init__(self, namespace: str) -> None:
+        self.goodput_bps = math.inf
+        self._observer = Observer("slow_link")
+        paths = (("features", qos.FEATURES_IN, qos.FEATURES_OUT), ("probe", qos.PROBE, qos.PROBE))
+        for name, profile_in, profile_out in paths:
+            topic = f"{namespace}/laim/{name}"
+            publisher = self._observer.node.create_publisher(CompressedImage, topic, profile_out)
+
+            def pass_on(message: CompressedImage, publisher=publisher) -> None:
+                time.sleep(8 * len(message.data) / self.goodput_bps)
+                publisher.publish(message)
+
+            self._observer.node.create_subscription(CompressedImage, f"{topic}_in", pass_on, profile_in)
+
+    def close(self) -> None:
+        """Takes the link away."""
+        self._observer.close()
 
 
 class Diagnostics:
@@ -194,6 +230,10 @@ class Diagnostics:
 class Running:
     """A robot and an edge in the root namespace, each in its process, awake.
 
+    Args:
+        stack: ends them.
+        robot, edge: their parameters, beside those of `small`.
+
     Attributes:
         observer: the node that publishes and listens.
         robot: the robot seen from outside.
@@ -202,11 +242,13 @@ class Running:
         first: the first result.
     """
 
-    def __init__(self, stack: ExitStack) -> None:
+    def __init__(
+        self, stack: ExitStack, robot: Mapping[str, Any] | None = None, edge: Mapping[str, Any] | None = None
+    ) -> None:
         self.observer = stack.enter_context(closing(Observer()))
         self.diagnostics, self.robot = Diagnostics(self.observer), Robot(self.observer)
-        self.robot_process = stack.enter_context(start_node(ROBOT, parameters=small(), ready=None))
-        self.edge_process = stack.enter_context(start_node(EDGE, parameters=small(), ready=None))
+        self.robot_process = stack.enter_context(start_node(ROBOT, parameters=small(**(robot or {})), ready=None))
+        self.edge_process = stack.enter_context(start_node(EDGE, parameters=small(**(edge or {})), ready=None))
         self.robot_process.wait_for_state("active")
         self.edge_process.wait_for_state("active")
         self.first = self.robot.wake()

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import signal
+import time
 from contextlib import ExitStack, closing
 from types import SimpleNamespace
 
 import pytest
-from pipeline import EDGE, ROBOT, Diagnostics, Robot, picture, small
+from pipeline import EDGE, ROBOT, Diagnostics, Robot, SlowLink, picture, small
 from ros_harness import Observer, start_node
+
+from laim_ros.nodes import messages
+from laim_ros.records import UNKNOWN_SEQUENCE
 
 
 @pytest.fixture(scope="module")
@@ -20,13 +26,16 @@ def running():
         robots = [Robot(observer, "/r1"), Robot(observer, "/r2")]
         edge_stack = stack.enter_context(ExitStack())
         edge = edge_stack.enter_context(start_node(EDGE, parameters=small()))
-        for namespace, split_point in (("r1", "qformer"), ("r2", "vit.2")):
+        link = stack.enter_context(closing(SlowLink("/r2")))
+        for namespace, split_point, remappings in (("r1", "qformer", {}), ("r2", "vit.2", SlowLink.REMAPPINGS)):
             parameters = small(split_point=split_point, feature_bits=32)
-            stack.enter_context(start_node(ROBOT, namespace=namespace, parameters=parameters, ready=None))
+            stack.enter_context(
+                start_node(ROBOT, namespace=namespace, parameters=parameters, remappings=remappings, ready=None)
+            )
         for robot in robots:
             robot.wake()
         yield SimpleNamespace(
-            observer=observer, diagnostics=diagnostics, robots=robots, edge=edge, edge_stack=edge_stack
+            observer=observer, diagnostics=diagnostics, robots=robots, link=link, edge=edge, edge_stack=edge_stack
         )
 
 
@@ -91,16 +100,53 @@ def test_plans_change_one_robot_alone(running):
     first.set(split_point="qformer", feature_bits=32)
 
 
+def test_probes_reveal_goodput_while_all_frames_are_alike_and_are_no_captions(running):
+    robot = running.robots[1]
+    robot.set(split_point="qformer", feature_bits=8, probe_period_s=60.0)
+    assert running.observer.change_state("/r2/robot", "deactivate")  # it forgets what it knew of the link
+    running.link.goodput_bps = 2e4
+    reports_before, results_before = len(robot.link_reports()), len(robot.result_messages())
+    captions_before = len(robot.captions)
+    assert running.observer.change_state("/r2/robot", "activate")
+    robot.wake()
+    for frames in itertools.count(1):
+        header = robot.publish(picture(1))
+        report = running.observer.wait_for(lambda header=header: robot.link_of(header), what="a report")
+        if not math.isnan(report.goodput_bps):
+            break
+        assert frames < 300, "goodput stays unknown"
+        time.sleep(0.1)  # a probe passes, so that the next frame need not wait for it
+    running.link.goodput_bps = math.inf
+    # Sleeping never takes too short; how much longer it takes is the machine's matter.
+    assert 2e3 < report.goodput_bps < 2.5e4
+    reports = robot.link_reports()[reports_before:]
+    assert len({each.packet_bytes for each in reports if not each.probe}) == 1
+    probes = [each for each in reports if each.probe]
+    assert {each.packet_bytes for each in probes} >= {24, 256}
+    assert all(each.link_s > 8 * each.packet_bytes / 2e4 for each in probes)
+    results = [messages.result_from(message) for message in robot.result_messages()[results_before:]]
+    assert sum(result.probe for result in results) >= len(probes)
+    assert len(robot.captions) - captions_before <= sum(not result.probe for result in results)
+    robot.set(split_point="vit.2", feature_bits=32, probe_period_s=0.0)
+
+
 def test_an_edge_that_dies_is_replaced_and_captions_resume(running):
     """The new edge knows the streams in use, because they are latched; here it is told to serve one robot only."""
     first, second = running.robots
     before = first.frame(picture(1)).texts
     streams_before = len(first.streams)
     running.edge.kill()
+    known = len(first.link_reports())
     lost = first.publish(picture(2))
+    running.observer.wait_for(lambda: len(first.link_reports()) >= known + 3, what="reports of the silence")
+    silence = first.link_reports()[known:]
+    assert {report.sequence for report in silence} == {UNKNOWN_SEQUENCE}
+    assert 1.0 < silence[0].unanswered_s < silence[1].unanswered_s < silence[2].unanswered_s
     with start_node(EDGE, name="second_edge", parameters=small(robots=["r1/"])):
         first.wake()
-        assert first.frame(picture(1)).texts == before
+        header = first.publish(picture(1))
+        assert running.observer.wait_for(lambda: first.result_of(header), what="a result").texts == before
+        assert running.observer.wait_for(lambda: first.link_of(header), what="its report").unanswered_s == 0.0
         assert first.result_of(lost) is None or not first.result_of(lost).error
         # The robot did not have to describe its stream again.
         assert len(first.streams) == streams_before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 from contextlib import ExitStack, closing
 from types import SimpleNamespace
@@ -18,7 +19,9 @@ from laim_ros.nodes.images import compressed_message, compressed_to_rgb
 
 @pytest.fixture(scope="module")
 def running():
-    parameters = small(last_split="output", split_point="output", image_transport="compressed")
+    # The clock is one that nobody sets here.
+    plan = {"last_split": "output", "split_point": "output", "robot_clock_hz": 1e9}
+    parameters = small(image_transport="compressed", **plan)
     with ExitStack() as stack:
         observer = stack.enter_context(closing(Observer()))
         diagnostics, robot = Diagnostics(observer), Robot(observer, "/alone", compressed=True)
@@ -40,6 +43,24 @@ def test_captions_and_answers_come_without_an_edge(running):
     assert answered.texts[0] == first.texts[0]
     assert len(answered.texts) == 2
     assert not robot.packets
+
+
+def test_a_frame_that_needed_no_edge_is_reported_without_a_link(running):
+    robot = running.robot
+    header = robot.publish(compressed_message(picture(1), new_stamp(), "camera"))
+    report = running.observer.wait_for(lambda: robot.link_of(header), what="a link report")
+    result = running.observer.wait_for(lambda: robot.result_of(header), what="its result")
+    assert (report.sequence, report.split_point, report.weight_bits) == (result.sequence, "output", 32)
+    assert (report.packet_bytes, report.packets_sent, report.edge_s, report.unanswered_s) == (0, 0, 0.0, 0.0)
+    assert math.isnan(report.link_s)
+    assert 0 <= report.robot_wait_s < report.robot_s == report.latency_s <= result.robot_s
+
+
+def test_a_clock_that_cannot_be_had_is_left_alone_and_told(running):
+    assert running.observer.get_parameter("/alone/robot", "robot_clock_hz") == 0.0
+    reason = "robot_clock_hz 1e+09 cannot be had, 0 can: clock is none; set clock: cpufreq"
+    assert reason in running.process.output()
+    assert reason in running.robot.refusal(robot_clock_hz=1e9)
 
 
 def test_the_caption_is_the_models_for_the_compressed_image(running):

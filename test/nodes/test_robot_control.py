@@ -93,6 +93,8 @@ def test_the_pictures_quality_matters(robot):
         ("model", "another", ["model", "cleanup"]),
         ("last_split", "output", ["last_split", "cleanup"]),
         ("image_transport", "compressed", ["image_transport", "cleanup"]),
+        ("clock", "cpufreq", ["clock", "cleanup"]),
+        ("probe_period_s", -1.0, ["probe_period_s", "3600"]),
     ],
 )
 def test_refused_values_come_with_a_reason(robot, name, value, reasons):

@@ -16,14 +16,16 @@ from ros_harness import Observer, start_node
 from laim_ros.models import load
 from laim_ros.models.source import find_source
 from laim_ros.nodes import messages, qos
+from laim_ros.planning.profiles import MachineProfile
 from laim_ros.quantization.storage.write import Packing
 
 
 @pytest.fixture(scope="module")
 def running():
     with ExitStack() as stack:
-        made = Running(stack)
+        made = Running(stack, robot={"profile_limit_s": 0.5, "active_w": 7.0}, edge={"profile": True})
         made.profiles = made.observer.subscribe(DiagnosticArray, "/laim/robot_profile", qos.LATCHED)
+        made.edge_profiles = made.observer.subscribe(DiagnosticArray, "/laim/edge_profile", qos.LATCHED)
         yield made
 
 
@@ -110,6 +112,20 @@ def test_diagnostics_and_profile_tell_what_is_in_force(running, robot):
     running.observer.wait_for(lambda: messages.profile_from(running.profiles[-1]).weight_bits == 4)
     profile = messages.profile_from(running.profiles[-1])
     assert (profile.engine, profile.weight_bytes) == (figures["engine"], int(figures["weight_bytes"]))
+    # What was measured at the start goes along.
+    costs = MachineProfile.from_json(profile.costs)
+    assert (costs.model_id, costs.split_points) == (profile.model_id, tuple(profile.split_points.split()))
+    assert 32 in costs.weight_bits
+    assert costs.times_at(32).stage_s["qformer"] > 0
+    assert costs.power_source != "assumed" or costs.modes[0].active_w == 7.0
+
+
+def test_the_edge_tells_what_its_stages_cost(running):
+    running.observer.wait_for(lambda: running.edge_profiles, what="the edge's profile")
+    profile = messages.profile_from(running.edge_profiles[-1])
+    costs = MachineProfile.from_json(profile.costs)
+    assert costs.model_id == profile.model_id
+    assert costs.times_at(32).stage_s["output"] > 0
 
 
 @pytest.mark.parametrize(
