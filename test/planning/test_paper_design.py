@@ -248,7 +248,7 @@ def machines(lowest_hz, highest_hz):
     )
 
 
-@settings(deadline=None, max_examples=150, derandomize=True)
+@settings(deadline=None, max_examples=100, derandomize=True)
 @given(
     st.builds(
         Problem,
