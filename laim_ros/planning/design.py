@@ -15,7 +15,7 @@ from laim_ros.planning.choices import Choices
 from laim_ros.planning.forecast import LinkForecast
 
 _ALIKE = 0.1
-"""Plans that break the deadline count as equally late within this share."""
+"""Share within which delays, or energies, count as equal where no plan keeps the limits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +34,15 @@ class Limits:
 
     Attributes:
         deadline_s: from the image to its result; infinite for none.
-        energy_j: the robot's per frame; infinite for none.
+        energy_j: the robot's for any one frame; infinite for none.
         quality_tolerance: losses that differ by less count as equal: what a table of so many frames cannot tell apart.
+        price_per_j: quality loss that a joule must save, where the mean energy of many frames is limited.
     """
 
     deadline_s: float = math.inf
     energy_j: float = math.inf
     quality_tolerance: float = 0.0
+    price_per_j: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +95,11 @@ def expected_costs(choices: Choices, link: LinkForecast, corrections: Correction
 
 
 def select(choices: Choices, costs: Costs, limits: Limits) -> Selection:
-    """The best choice: feasible, then least quality loss, then least energy, then least delay.
+    """The best choice: feasible, then least quality loss (with the price of energy), least energy, least delay.
 
-    Where nothing is feasible: the least late of those that can be afforded; if none can, the cheapest of those that
-    come in time; if none does, the least late. Of plans that are late by nearly the same, as all are while the link is
-    silent, the cheapest: being late faster helps nobody.
+    Where nothing is feasible: the least late of those that can be afforded. If none can, the cheapest, because a
+    battery that is overdrawn ends the mission and a late result does not. What is alike (within a tenth) in the one is
+    chosen by the other: while the link is silent all are late, and being late faster helps nobody.
 
     Args:
         choices: at least one.
@@ -108,16 +110,25 @@ def select(choices: Choices, costs: Costs, limits: Limits) -> Selection:
     affordable = costs.energy_j <= limits.energy_j
     feasible = timely & affordable
     if feasible.any():
-        loss = choices.quality_loss
-        near = feasible & (loss <= loss[feasible].min() + limits.quality_tolerance)
-        return Selection(_least(near, costs.energy_j, costs.delay_s, loss), True, timely, affordable)
-    if affordable.any() or not timely.any():
-        pool = affordable if affordable.any() else np.ones(len(choices), bool)
-        pool = pool & (costs.delay_s <= (1 + _ALIKE) * costs.delay_s[pool].min())
+        loss = priced_loss(choices, costs, limits)
+        # Where energy has a price, a frame that comes too late may be the better deal than one that costs too much.
+        pool = affordable if limits.price_per_j else feasible
+        near = pool & (loss <= loss[pool].min() + limits.quality_tolerance)
+        index = _least(near, costs.energy_j, costs.delay_s, loss)
+        return Selection(index, bool(feasible[index]), timely, affordable)
+    if affordable.any():
+        pool = affordable & (costs.delay_s <= (1 + _ALIKE) * costs.delay_s[affordable].min())
         index = _least(pool, costs.energy_j, costs.delay_s, choices.quality_loss)
     else:
-        index = _least(timely, costs.energy_j, costs.delay_s, choices.quality_loss)
+        pool = costs.energy_j <= (1 + _ALIKE) * costs.energy_j.min()
+        index = _least(pool, np.maximum(costs.delay_s, limits.deadline_s), choices.quality_loss, costs.energy_j)
     return Selection(index, False, timely, affordable)
+
+
+def priced_loss(choices: Choices, costs: Costs, limits: Limits) -> np.ndarray:
+    """What plans are ranked by: quality loss, all of it where they are late, plus price times energy; float64 (N,)."""
+    loss = np.where(costs.delay_s <= limits.deadline_s, choices.quality_loss, 1.0)
+    return loss + limits.price_per_j * costs.energy_j
 
 
 def _least(mask: np.ndarray, *keys: np.ndarray) -> int:

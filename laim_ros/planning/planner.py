@@ -10,15 +10,17 @@ from collections import deque
 from dataclasses import dataclass, replace
 from statistics import median
 
+import numpy as np
+
 from laim_ros.plan import Plan
 from laim_ros.planning.choices import Allowed, Choices, build_choices
 from laim_ros.planning.costs import RunningRatio
-from laim_ros.planning.design import Corrections, Costs, Limits, Selection, expected_costs, select
+from laim_ros.planning.design import Corrections, Costs, Limits, Selection, expected_costs, priced_loss, select
 from laim_ros.planning.forecast import LinkForecast, LinkForecaster
 from laim_ros.planning.policy import (
     Battery,
+    EnergyAccount,
     Goals,
-    Savings,
     charge,
     delay_budget_s,
     energy_budget_j,
@@ -38,6 +40,7 @@ _MEMORY_FRAMES = 9
 _FIRST_PERIOD_S = 1.0
 _LONGEST_S = 3600.0
 _MOST_BYTES = 2**32
+_MOST_LOST = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +91,13 @@ class Planner:
         self._unanswered_s, self._unanswered_at_s = 0.0, -math.inf
         self._heard_s = -math.inf
         self._last: tuple[float, int] | None = None
+        self._sent_frame_j = math.nan
+        self._forecasted = LinkForecast()
         self._periods_s: deque[float] = deque(maxlen=_MEMORY_FRAMES)
         self._waits_s: deque[float] = deque(maxlen=_MEMORY_FRAMES)
         self._ratios = {name: RunningRatio(_MEMORY_FRAMES) for name in ("robot", "edge", "packet_bytes", "energy")}
         self._energy_source = ""
-        self._savings = Savings()
+        self._account = EnergyAccount()
         self._budget_j = math.inf
 
     # What is told.
@@ -171,23 +176,26 @@ class Planner:
             self._heard_s = now_s
         if report.probe or report.sequence == UNKNOWN_SEQUENCE:
             return
-        frames = self._count_frames(report, now_s)
+        lost = self._count_lost(report, now_s)
         wait_s = max(0.0, report.robot_wait_s) + max(0.0, report.edge_wait_s)
         self._waits_s.append(min(wait_s, _LONGEST_S))
         spent_j = self._correct(report, self.plan.robot_clock_hz if robot_clock_hz is None else robot_clock_hz)
-        for _ in range(frames):
-            self._savings.settle(self._budget_j, spent_j)
+        self._account.settle(self._budget_j, spent_j)
+        if report.packet_bytes > 0 and math.isfinite(spent_j):
+            self._sent_frame_j = spent_j
+        for _ in range(lost):  # they have cost as much as the last one that came back
+            self._account.settle(self._budget_j, self._sent_frame_j)
 
-    def _count_frames(self, report: LinkReport, now_s: float) -> int:
-        """How many frames were run since the last report: those that never came back have cost as much."""
-        frames = 1
+    def _count_lost(self, report: LinkReport, now_s: float) -> int:
+        """How many frames were sent since the last report that never came back."""
+        lost = 0
         if self._last is not None:
             last_s, sent = self._last
-            frames = max(1, min(report.packets_sent - sent, 1000))
+            lost = max(0, min(report.packets_sent - sent - (report.packet_bytes > 0), _MOST_LOST))
             if now_s > last_s:
-                self._periods_s.append(min((now_s - last_s) / frames, _LONGEST_S))
+                self._periods_s.append(min((now_s - last_s) / (1 + lost), _LONGEST_S))
         self._last = now_s, report.packets_sent
-        return frames
+        return lost
 
     def _correct(self, report: LinkReport, robot_clock_hz: float) -> float:
         """Compares a frame with what was expected of its plan; returns what it cost the robot in joules."""
@@ -211,7 +219,10 @@ class Planner:
         self._ratios["robot"].update(robot_s, float(choices.robot_s[row]))
         self._ratios["edge"].update(report.edge_s - report.edge_wait_s, float(choices.edge_s[row]))
         self._ratios["packet_bytes"].update(min(report.packet_bytes, _MOST_BYTES), float(choices.packet_bytes[row]))
-        expected_j = float(choices.active_w[row]) * robot_s
+        sending_s = float(self._forecasted.sending_s(report.packet_bytes))
+        if report.link_s < sending_s:
+            sending_s = max(0.0, report.link_s)
+        expected_j = float(choices.active_w[row]) * robot_s + choices.radio_w * sending_s
         if 0 <= report.energy_j < math.inf:
             self._energy_source = report.energy_source
             self._ratios["energy"].update(report.energy_j, expected_j)
@@ -238,8 +249,8 @@ class Planner:
         # A new plan must have something to spare, or the next hiccup would end it; the plan in force need not.
         strict = select(choices, costs, replace(limits, deadline_s=limits.deadline_s / (1 + goals.margin)))
         target = strict if strict.feasible else selection
-        row = choices.index(self.plan)
-        changed = row is None or (target.index != row and self._worth_it(row, target, choices, costs, selection, now_s))
+        row, loss = choices.index(self.plan), priced_loss(choices, costs, limits)
+        changed = row is None or (target.index != row and self._worth_it(row, target, loss, costs, selection, now_s))
         if changed:
             row = target.index
             self.plan = self._applied(choices.plans[row])
@@ -283,6 +294,7 @@ class Planner:
         if unanswered_s > 0:  # it goes on, whether or not anybody says so
             unanswered_s += min(now_s - self._unanswered_at_s, goals.link_timeout_s)
         link = self._link.forecast(now_s, goals.link_quantile, unanswered_s)
+        self._forecasted = link
         age_s = now_s - self._heard_s
         if not link.known:
             remarks.append("no packet has come back yet: the link counts as free of cost")
@@ -299,11 +311,15 @@ class Planner:
         if budget.remark:
             remarks.append(budget.remark)
         self._budget_j = budget.value
-        allowed_j = self._savings.allowed_j(budget.value, goals.saving_s / period_s)
-        return Limits(delay_budget_s(goals.deadline_s), allowed_j, goals.quality_tolerance)
+        return Limits(
+            deadline_s=delay_budget_s(goals.deadline_s),
+            energy_j=math.inf if budget.value > 0 else 0.0,
+            quality_tolerance=goals.quality_tolerance,
+            price_per_j=self._account.price_per_j(budget.value, goals.saving_s / period_s),
+        )
 
     def _worth_it(
-        self, row: int, target: Selection, choices: Choices, costs: Costs, loose: Selection, now_s: float
+        self, row: int, target: Selection, loss: np.ndarray, costs: Costs, loose: Selection, now_s: float
     ) -> bool:
         goals, then, since_s = self.goals, target.index, now_s - self._switched_s
         timely, affordable = loose.timely[row], loose.affordable[row]
@@ -315,7 +331,7 @@ class Planner:
             return (rescue or max(sooner, cheaper) > goals.margin) and since_s >= goals.dwell_s
         return should_switch(
             goals,
-            gain_loss=float(choices.quality_loss[row] - choices.quality_loss[then]),
+            gain_loss=float(loss[row] - loss[then]),
             gain_energy=cheaper,
             since_switch_s=since_s,
             feasible_now=bool(timely and affordable),
@@ -349,7 +365,7 @@ class Planner:
             quality_loss=float(choices.quality_loss[row]),
             quality_source=choices.quality_source,
             deadline_s=self.goals.deadline_s,
-            energy_budget_j=limits.energy_j,
+            energy_budget_j=self._budget_j,
             energy_source=self._energy_source or choices.power_source,
             goodput_bps=link.goodput_bps,
             round_trip_s=link.round_trip_s if link.known else math.nan,

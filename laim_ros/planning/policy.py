@@ -43,7 +43,7 @@ class Goals:
         battery_share: part of the battery that inference may use, 0 to 1.
         battery_reserve: charge that must be left at the end of the mission, 0 to 1.
         battery_capacity_wh: of the full battery where it does not tell; 0 where nobody knows.
-        saving_s: energy that was saved may be spent within so many seconds.
+        saving_s: memory of the energy account: how long spending may be out of step with the budget.
         quality_tolerance: quality losses that differ by less count as equal.
         link_quantile: share of the link's recent packets that a forecast must cover, 0.5 to 1.
         link_timeout_s: news of the link older than this are stale.
@@ -128,7 +128,8 @@ def energy_budget_j(battery: Battery | None, goals: Goals, mission_left_s: float
         return Reading(math.inf, "no news of the battery: energy is not limited")
     share, full_j = charge(battery), battery_energy_j(battery, goals.battery_capacity_wh)
     if math.isnan(share.value) or math.isnan(full_j.value):
-        return Reading(math.inf, f"{share.remark or full_j.remark}: energy is not limited")
+        unknown = share if math.isnan(share.value) else full_j
+        return Reading(math.inf, f"{unknown.remark}: energy is not limited")
     left_j = max(0.0, share.value - goals.battery_reserve) * full_j.value * goals.battery_share
     frames = max(mission_left_s, _LEAST_MISSION_S) / frame_period_s
     return Reading(left_j / max(frames, 1.0), share.remark)
@@ -139,25 +140,35 @@ def delay_budget_s(deadline_s: float) -> float:
     return deadline_s if deadline_s > 0 else math.inf
 
 
-class Savings:
-    """Energy saved against an even spending of the budget: a frame may cost more after others have cost less.
+class EnergyAccount:
+    """Keeps the mean energy per frame at its budget, although single frames cost more or less.
 
-    Without this, a plan above the even share could never be chosen, although the cheap plans before it have paid for
-    it. What was overspent is paid back in the same way.
+    A frame may cost many times the budget if others pay for it, so the budget is no limit on each one. What was spent
+    beyond it is a debt, and the larger the debt, the more quality a joule must bring: a plan counts as its quality loss
+    plus price times energy. This is the drift-plus-penalty rule of Lyapunov optimisation [Neely, Stochastic Network
+    Optimization, 2010], which comes as near to the best mean quality under a mean budget as its memory is long. While
+    more was saved than spent, energy has no price.
     """
 
     def __init__(self) -> None:
-        self.balance_j = 0.0
+        self.debt_j = 0.0
 
     def settle(self, budget_j: float, spent_j: float) -> None:
-        """Takes in one frame; nothing is saved against an unlimited budget."""
+        """Takes in one frame; there is no debt against an unlimited budget."""
         if math.isfinite(budget_j) and 0 <= spent_j < math.inf:
             # One reading that is far off must not stop the robot for the rest of its mission.
-            self.balance_j += budget_j - min(spent_j, _MOST_BUDGETS * budget_j)
+            self.debt_j += min(spent_j, _MOST_BUDGETS * budget_j) - budget_j
 
-    def allowed_j(self, budget_j: float, frames: float) -> float:
-        """What one frame may cost, where savings are to last for so many frames."""
-        return max(0.0, budget_j + self.balance_j / max(frames, 1.0))
+    def price_per_j(self, budget_j: float, frames: float) -> float:
+        """Quality loss that a joule must save: at `frames` budgets of debt, one budget is worth all quality.
+
+        Args:
+            budget_j: mean energy of a frame; infinite for no limit.
+            frames: memory of the account, at least 1.
+        """
+        if not 0 < budget_j < math.inf:
+            return 0.0
+        return max(0.0, self.debt_j) / (max(frames, 1.0) * budget_j**2)
 
 
 def should_switch(
@@ -172,7 +183,7 @@ def should_switch(
     """Whether a better plan is worth the change.
 
     Args:
-        gain_loss: quality loss now less then.
+        gain_loss: quality loss now less then, with the price of energy in both.
         gain_energy: share of energy that the change saves; below 0 where it costs more.
         since_switch_s: since the plan was changed last.
         feasible_now, feasible_then: whether the plan in force, and the other one, keep the limits.

@@ -59,6 +59,9 @@ def reason(link: str, chosen: int, best: int, choices: Choices, costs: Costs, li
     trouble = shortfall(best, costs, limits) if chosen != best else ""
     if trouble:
         return f"{sentence}, {rival} {trouble}"
+    if limits.price_per_j and costs.energy_j[best] > costs.energy_j[chosen]:
+        spent, saved = joules_in_words(costs.energy_j[chosen]), joules_in_words(costs.energy_j[best])
+        return f"{sentence} and {spent}, {rival} would cost {saved}"
     if math.isfinite(limits.deadline_s):
         sentence += f" of {seconds_in_words(limits.deadline_s)}"
     energy_j = costs.energy_j[chosen]
@@ -85,6 +88,8 @@ def rejection(row: int, chosen: int, selection: Selection, choices: Choices, cos
     loss, best_loss = choices.quality_loss[row], choices.quality_loss[chosen]
     if selection.feasible and loss > best_loss + limits.quality_tolerance:
         return f"loses {100 * (loss - best_loss):.1f} points more"
+    if limits.price_per_j and costs.energy_j[row] > costs.energy_j[chosen]:
+        return f"costs {joules_in_words(costs.energy_j[row] - costs.energy_j[chosen])} more than its quality is worth"
     if costs.energy_j[row] > costs.energy_j[chosen]:
         return f"costs {joules_in_words(costs.energy_j[row] - costs.energy_j[chosen])} more"
     if costs.delay_s[row] > costs.delay_s[chosen]:
