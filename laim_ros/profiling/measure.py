@@ -36,6 +36,23 @@ T = TypeVar("T")
 Measure = Callable[[SplitModel, StreamDescription, torch.Tensor], float]
 
 
+class Watch:
+    """Tells how much of a processor's time this thread has had since; others that start meanwhile take their part.
+
+    Args:
+        device: that computes; while it is no processor, nobody can tell.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._tells = device.type == "cpu"
+        self._began_s, self._ran_s = time.perf_counter(), time.thread_time()
+
+    def share(self) -> float:
+        """From 0 to 1."""
+        passed_s = time.perf_counter() - self._began_s
+        return min((time.thread_time() - self._ran_s) / passed_s, 1.0) if self._tells and passed_s > 0 else 1.0
+
+
 def camera_picture() -> np.ndarray:
     """uint8 (480, 640, 3): random patches under noise, about as hard to code as what a camera sees."""
     random = np.random.default_rng(0)

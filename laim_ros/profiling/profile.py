@@ -39,6 +39,9 @@ _FREE_SHARE = 0.5
 
 _LEAST_CLOCK_SHARE = 1e-3
 
+_LEAST_SHARE = 0.8
+"""Of a processor's time, below which figures are used once, but not kept for all later starts."""
+
 _CACHE = kept.profile_cache()
 
 
@@ -81,22 +84,24 @@ def profile_robot(
     before = None if path is None else kept.read(path, half, stages)
     times = {} if before is None else {each.weight_bits: each for each in before.times}
     code_s = {} if before is None else before.code_s
-    batch = measure.first_batch(model)
+    batch, share = measure.first_batch(model), 1.0
     if model.weight_bits not in times:
+        watch = measure.Watch(model.device)
         stage_s, boundaries = measure.passes(model, batch)
         stage_s["input"] = measure.resize_s(model)
         if model.last == "output":
             stage_s["output"] = measure.text_s(model, boundaries["qformer"])
         times[model.weight_bits] = StageTimes(model.weight_bits, stage_s)
         code_s = code_s or measure.coding_s(model, boundaries, measure.encoding_s)
-    remarks = _add_widths(half, times, batch, until_s)
+        share = watch.share()
+    remarks, least_share = _add_widths(half, times, batch, until_s)
     power_w, power_source = _power(model, batch, meter, active_w, before)
     remarks.append(f"power {power_source}" if power_source == ASSUMED else f"power measured ({power_source})")
     modes = _modes(power_w, clocks_hz)
     if len(modes) > 1:
         remarks.append("other clocks computed: time as 1/f, power as f³")
     profile = _profile(model, name, times, code_s, modes=modes, power_source=power_source, radio_w=radio_w)
-    return _kept(path, profile, before, remarks)
+    return _kept(path, profile, before, remarks, min(share, least_share))
 
 
 def profile_edge(half: EdgeHalf, name: str, *, cache: Path | None = _CACHE) -> MachineProfile:
@@ -117,11 +122,13 @@ def profile_edge(half: EdgeHalf, name: str, *, cache: Path | None = _CACHE) -> M
     path = None if cache is None else kept.file_of(half, cache)
     before = None if path is None else kept.read(path, half, [*(stage.name for stage in model.stages), "output"])
     if before is not None:
-        return _kept(path, msgspec.structs.replace(before, model=name), before, [])
+        return _kept(path, msgspec.structs.replace(before, model=name), before)
+    watch = measure.Watch(model.device)
     stage_s, boundaries = measure.passes(model, measure.first_batch(model))
     stage_s["output"] = measure.text_s(model, boundaries["qformer"])
+    code_s = measure.coding_s(model, boundaries, measure.decoding_s)
     times = {model.weight_bits: StageTimes(model.weight_bits, stage_s)}
-    return _kept(path, _profile(model, name, times, measure.coding_s(model, boundaries, measure.decoding_s)), None, [])
+    return _kept(path, _profile(model, name, times, code_s), None, [], watch.share())
 
 
 def _profile(
@@ -142,12 +149,22 @@ def _profile(
 
 
 def _kept(
-    path: Path | None, profile: MachineProfile, before: MachineProfile | None, remarks: Sequence[str]
+    path: Path | None,
+    profile: MachineProfile,
+    before: MachineProfile | None,
+    remarks: Sequence[str] = (),
+    share: float = 1.0,
 ) -> MachineProfile:
-    """The profile with its notes, written where it is not what the file holds already."""
+    """The profile with its notes, written where it is not what the file holds already.
+
+    Args:
+        share: of a processor's time that measuring had at least.
+    """
     told = [f"medians of whole passes, text of {measure.TEXT_TOKENS} tokens", *remarks]
     profile = msgspec.structs.replace(profile, notes="; ".join(told))
-    if path is not None and profile != before:
+    if share < _LEAST_SHARE:
+        told.append(f"not kept: the machine was busy, this had {share:.0%} of a processor's time")
+    elif path is not None and profile != before:
         try:
             kept.write(path, profile)
         except OSError as error:  # a robot drives all the same
@@ -155,15 +172,21 @@ def _kept(
     return msgspec.structs.replace(profile, notes="; ".join(told))
 
 
-def _add_widths(half: RobotHalf, times: dict[int, StageTimes], batch: torch.Tensor, until_s: float) -> list[str]:
-    """Adds what there is time and memory for to `times`; returns what is to be told of the rest."""
+def _add_widths(
+    half: RobotHalf, times: dict[int, StageTimes], batch: torch.Tensor, until_s: float
+) -> tuple[list[str], float]:
+    """Adds what there is time and memory for to `times`.
+
+    Returns:
+        What is to be told of the rest, and what share of a processor's time measuring had at least.
+    """
     model = half.model
     known_s = times[model.weight_bits].stage_s
     shared_s = {point: known_s[point] for point in ("input", "output") if point in known_s}
     float_bytes = model.head_bytes * 32 / model.weight_bits
     pass_s = sum(known_s.values()) - sum(shared_s.values())
     expected_s = float_bytes / _READ_BYTES_PER_S + _PASSES * pass_s
-    longest_s = 0.0
+    longest_s, least_share = 0.0, 1.0
     late, large, remarks = [], [], []
     for bits in _missing_widths(half, times):
         began_s = time.perf_counter()
@@ -174,26 +197,29 @@ def _add_widths(half: RobotHalf, times: dict[int, StageTimes], batch: torch.Tens
             large.append(bits)
             continue
         try:
-            times[bits] = StageTimes(bits, {**shared_s, **_head_s(half, bits, batch, until_s)})
+            stage_s, share = _head_s(half, bits, batch, until_s)
         except GivenUpError:
             late.append(bits)
             continue
         except Exception as error:  # also memory that does not suffice: a robot drives without these figures
             remarks.append(f"{bits} bits could not be measured: {error}")
             continue
+        times[bits], least_share = StageTimes(bits, {**shared_s, **stage_s}), min(least_share, share)
         longest_s = max(longest_s, time.perf_counter() - began_s)
         expected_s = _MARGIN * longest_s
     if late:
         remarks.append(f"no time to measure {_listing(late)} bits (profile_limit_s)")
     if large:
         remarks.append(f"too little free memory to measure {_listing(large)} bits")
-    return remarks
+    return remarks, least_share
 
 
-def _head_s(half: RobotHalf, weight_bits: int, batch: torch.Tensor, until_s: float) -> dict[str, float]:
+def _head_s(half: RobotHalf, weight_bits: int, batch: torch.Tensor, until_s: float) -> tuple[dict[str, float], float]:
     # A function of its own, so that the head is let go before the next one is loaded.
     head = half.head_at(weight_bits, lambda: time.perf_counter() < until_s)
-    return measure.passes(head, batch)[0]
+    watch = measure.Watch(head.device)
+    stage_s, _ = measure.passes(head, batch)
+    return stage_s, watch.share()
 
 
 def _missing_widths(half: RobotHalf, times: Mapping[int, StageTimes]) -> list[int]:

@@ -80,6 +80,7 @@ class EarlyTail:
 def clock(monkeypatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(time, "perf_counter", lambda: clock.now_s)
+    monkeypatch.setattr(time, "thread_time", lambda: clock.busy_s)
     monkeypatch.setattr(time, "sleep", clock.sleep)
     return clock
 
@@ -229,6 +230,20 @@ def test_a_kept_profile_is_used_while_it_is_of_this_half(checkpoint, other_check
     assert ran, "measured with other threads"
 
 
+def test_what_was_measured_beside_others_is_not_kept(checkpoint, clock, monkeypatch, tmp_path):
+    half, edge = RobotHalf.open(checkpoint, "/robot"), EdgeHalf(load(checkpoint))
+    with_costs(half, clock)
+    with_costs(edge, clock)
+    with monkeypatch.context() as patched:
+        patched.setattr(time, "thread_time", lambda: 0.7 * clock.busy_s)
+        for got in (profiled(half, cache=tmp_path), profile_edge(edge, "mini", cache=tmp_path)):
+            assert got.times[0].stage_s["vit.2"] == pytest.approx(COSTS_S["vit.2"])
+            assert got.notes.endswith("not kept: the machine was busy, this had 70% of a processor's time")
+    assert not list(tmp_path.iterdir())
+    assert "not kept" not in profiled(half, cache=tmp_path).notes
+    assert len(list(tmp_path.iterdir())) == 1
+
+
 def test_an_edges_profile_is_kept(checkpoint, clock, tmp_path):
     edge = EdgeHalf(load(checkpoint))
     ran = with_costs(edge, clock)
@@ -242,9 +257,10 @@ def test_an_edges_profile_is_kept(checkpoint, clock, tmp_path):
     assert profile_edge(half, "mini", cache=tmp_path).weight_bits == (16,)
 
 
-def test_a_cache_that_cannot_be_written_is_told_and_no_more(checkpoint, tmp_path):
+def test_a_cache_that_cannot_be_written_is_told_and_no_more(checkpoint, clock, tmp_path):
     (tmp_path / "file").write_text("")
     half, cache = RobotHalf.open(checkpoint, "/robot"), tmp_path / "file" / "profiles"
+    with_costs(half, clock)
     got = profiled(half, cache=cache)
     assert got.times[0].stage_s
     assert got.notes.endswith(f"not kept in {cache}: Not a directory")
