@@ -216,7 +216,14 @@ CAMERA: tuple[Parameter, ...] = (
     Parameter("loop", True, "Start over at the end of a folder or video."),
     Parameter("frame_id", "camera", "frame_id of the images."),
     Parameter("publish_battery", False, "Publish a made-up, draining `battery` (demonstrations)."),
-    Parameter("battery_life_s", 600.0, "Time from activation in which the made-up battery drains.", 1.0, 1e6),
+    Parameter(
+        "battery_life_s",
+        600.0,
+        "Time in which the made-up battery drains, from activation on or from when this is set.",
+        1.0,
+        1e6,
+        live=True,
+    ),
     _AUTOSTART,
 )
 

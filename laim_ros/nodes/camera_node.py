@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from sensor_msgs.msg import BatteryState, CompressedImage, Image
@@ -17,7 +17,7 @@ from sensor_msgs.msg import BatteryState, CompressedImage, Image
 from laim_ros.nodes import messages, qos
 from laim_ros.nodes.images import compressed_message, rgb_message
 from laim_ros.nodes.lifecycle import LaimNode, run
-from laim_ros.parameters import CAMERA
+from laim_ros.parameters import CAMERA, ParameterValue
 from laim_ros.records import Reference
 from laim_ros.sources import Frame, FrameSource, SourceError, open_source
 
@@ -58,7 +58,7 @@ class CameraNode(LaimNode):
         self._battery_timer = None
         if values["publish_battery"]:
             self._battery = self._publish_on(BatteryState, "battery", qos.PLOT)
-            self._battery_full_s, self._battery_life_s = time.perf_counter(), values["battery_life_s"]
+            self._battery_full_s = time.perf_counter()
             # Never at the same time as a transition, which would take its publisher down.
             self._battery_timer = self.create_wall_timer(_BATTERY_PERIOD_S, self._publish_battery, self._transitions)
         self._stopping = threading.Event()
@@ -84,6 +84,11 @@ class CameraNode(LaimNode):
         source, self._source = self._source, None
         if source is not None:
             source.close()
+
+    def parameters_changed(self, values: Mapping[str, ParameterValue], names: Set[str]) -> None:
+        """Fills the made-up battery where it is told how long to last."""
+        if "battery_life_s" in names:
+            self._battery_full_s = time.perf_counter()
 
     def _open(self) -> FrameSource:
         values = self.values
@@ -149,8 +154,8 @@ class CameraNode(LaimNode):
         self._published += 1
 
     def _publish_battery(self) -> None:
-        """A made-up battery that is empty `battery_life_s` after activation."""
-        life_s = self._battery_life_s
+        """A made-up battery that is empty after `battery_life_s`."""
+        life_s = self.values["battery_life_s"]
         charge = max(0.0, 1.0 - (time.perf_counter() - self._battery_full_s) / life_s)
         self._battery.publish(
             BatteryState(
