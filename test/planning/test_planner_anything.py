@@ -1,0 +1,80 @@
+"""Whatever comes, the planner decides: reports, batteries and profiles that make no sense, a clock that jumps."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small_world import MISSION, QUALITY, START, edge_profile, quality_table, robot_profile, whole_robot
+
+from laim_ros.planning import Allowed, Battery, Planner
+from laim_ros.records import UNKNOWN_SEQUENCE, LinkReport
+
+FIGURES = st.floats() | st.sampled_from([0.0, 0.01, 0.1, 1.0, 1e9, -1.0, math.nan, math.inf])
+BITS = st.sampled_from([0, 2, 4, 8, 9, -1, 32, 10**30])
+COUNTS = st.sampled_from([0, 1, 5, -7, 10**6, 10**400])
+REPORTS = st.builds(
+    LinkReport,
+    sequence=st.sampled_from([UNKNOWN_SEQUENCE, 0, 1, 2**32]),
+    split_point=st.sampled_from(["", "input", "vit.1", "vision", "qformer", "output", "vit.7", "nonsense"]),
+    weight_bits=BITS,
+    feature_bits=BITS,
+    codec=st.sampled_from(["", "plain", "jpeg90", "jpeg999", "zfp"]),
+    packet_bytes=st.sampled_from([0, -5, 1, 900, 18_000, 2**40, 10**400]),
+    robot_s=FIGURES,
+    link_s=FIGURES,
+    edge_s=FIGURES,
+    robot_wait_s=FIGURES,
+    edge_wait_s=FIGURES,
+    unanswered_s=FIGURES,
+    energy_j=FIGURES,
+    energy_source=st.sampled_from(["", "rapl"]),
+    probe=st.booleans(),
+    packets_sent=COUNTS,
+)
+BATTERIES = st.builds(Battery, FIGURES, FIGURES, FIGURES, FIGURES, FIGURES, FIGURES)
+PROFILES = st.sampled_from(
+    [
+        (whole_robot(), edge_profile(), QUALITY),
+        (whole_robot(), edge_profile(), None),
+        (robot_profile(), edge_profile(), QUALITY),
+        (robot_profile(), None, None),
+        (whole_robot(), edge_profile(model_id="bb"), quality_table({START: (1.0, 0.0)}, model_id="bb")),
+    ]
+)
+EVENTS = st.lists(st.one_of(REPORTS, REPORTS, REPORTS, BATTERIES, PROFILES, st.booleans()), max_size=25)
+STEPS = st.sampled_from([0.0, 0.1, 1.0, 20.0, -0.5, -1e4, 1e6])
+
+
+@settings(deadline=None, max_examples=60, derandomize=True)
+@given(EVENTS, st.lists(STEPS, min_size=25, max_size=25))
+def test_whatever_comes_there_is_a_decision_among_the_choices(events: list, steps: list[float]) -> None:
+    now_s = 100.0
+    planner = Planner(MISSION, Allowed(), START, now_s)
+    planner.set_profiles(whole_robot(), edge_profile(), QUALITY)
+    with np.errstate(invalid="raise", divide="raise"):
+        for event, step_s in zip(events, steps, strict=False):
+            now_s += step_s
+            if isinstance(event, LinkReport):
+                planner.observe_link(event, now_s)
+            elif isinstance(event, Battery):
+                planner.observe_battery(event, now_s)
+            elif isinstance(event, tuple):
+                planner.set_profiles(*event)
+            elif event:
+                planner.refuse(planner.plan, now_s)
+            decision = planner.decide(now_s)
+            if decision is None:
+                assert planner.trouble
+                continue
+            assert decision.plan == planner.plan
+            assert decision.choices.index(decision.plan) is not None
+            report = decision.report
+            assert math.isfinite(report.delay_s)
+            assert report.delay_s >= 0
+            assert report.energy_j >= 0
+            assert report.energy_budget_j >= 0
+            assert report.reason
+            assert not report.feasible or report.feasible_choices

@@ -1,0 +1,104 @@
+"""Stories of a battery through `Planner`: what it tells, and what plans may then cost."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+from small_world import JPEG, MISSION, story, whole_robot
+
+from laim_ros.plan import Plan
+from laim_ros.planning import Battery, PowerMode
+from laim_ros.records import LinkReport
+
+
+def battery(percentage: float) -> Battery:
+    return Battery(percentage=percentage, voltage_v=20.0)
+
+
+def mean_energy_j(percentage: float, frames: int = 400) -> float:
+    """Joules per frame at 1 Hz over a link that is good for everything."""
+    run = story(goals=MISSION, period_s=1.0)
+    run.battery = lambda: battery(percentage)
+    run.run(frames)
+    return run.spent_j / frames
+
+
+def test_a_battery_that_drains_gets_cheaper_plans_and_its_budget_is_kept() -> None:
+    """The budget is 2 J · (charge - 0.1); vision takes 0.54 J, JPEG 35 mJ."""
+    full_j, low_j, lower_j = mean_energy_j(1.0), mean_energy_j(0.25), mean_energy_j(0.15)
+    assert full_j == pytest.approx(0.544, abs=0.02)
+    assert 0.15 < low_j <= 1.2 * 0.3
+    assert 0.03 < lower_j <= 1.5 * 0.1 < low_j
+
+
+def test_at_the_reserve_the_cheapest_plan_runs_and_is_said_to_be_too_dear() -> None:
+    run = story(goals=MISSION, period_s=1.0)
+    run.battery = lambda: battery(0.8)
+    assert run.run(20).plan == Plan("vision", 8, 8)
+    run.battery = lambda: battery(0.1)
+    decision = run.run(10)
+    assert decision.plan == JPEG
+    assert not decision.report.feasible
+    assert decision.report.reason.startswith("no plan keeps all limits; ")
+    assert decision.report.energy_budget_j == 0
+
+
+def test_one_absurd_reading_does_not_stop_the_robot() -> None:
+    run = story(goals=MISSION, period_s=1.0)
+    run.battery = lambda: battery(0.9)
+    run.run(20)
+    facts = {"packet_bytes": 18_000, "robot_s": 0.051, "link_s": 0.01, "edge_s": 0.041, "packets_sent": 21}
+    run.planner.observe_link(LinkReport(1, "vision", 8, 8, "plain", **facts, energy_j=1e12), run.now_s)
+    assert run.run(90).plan == Plan("vision", 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("news", "remark"),
+    [
+        (Battery(), "battery percentage nan says nothing: energy is not limited"),
+        (Battery(percentage=150.0), "battery percentage 150 says nothing: energy is not limited"),
+        (Battery(percentage=15.0), "battery percentage 15 is above 1 and counts as percent"),
+        (None, "no news of the battery: energy is not limited"),
+    ],
+)
+def test_what_a_battery_does_not_tell_is_said(news: Battery | None, remark: str) -> None:
+    run = story(goals=MISSION)
+    run.battery = None if news is None else lambda: news
+    decision = run.run(5)
+    assert remark in decision.report.remarks
+    assert decision.report.feasible
+    limited = news is not None and news.percentage == 15.0
+    assert (decision.report.energy_budget_j < math.inf) == limited
+    assert (decision.report.battery == 0.15) == limited
+
+
+def test_old_news_of_the_battery_do_not_count_also_when_the_clock_was_set_back() -> None:
+    run = story(goals=MISSION)
+    run.battery = lambda: battery(0.15)
+    run.run(5)
+    run.battery = None
+    assert "battery" not in run.run(25).report.remarks
+    assert "no news of the battery" in run.run(10).report.remarks
+    run.planner.observe_battery(battery(0.15), run.now_s)
+    run.now_s -= 600
+    assert "battery" not in run.run(5).report.remarks
+    assert "no news of the battery" in run.run(40).report.remarks
+
+
+def test_no_mission_no_limit() -> None:
+    run = story()
+    run.battery = lambda: battery(0.02)
+    decision = run.run(5)
+    assert decision.plan == Plan("vision", 8, 8)
+    assert decision.report.energy_budget_j == math.inf
+
+
+def test_a_tight_battery_slows_the_clock() -> None:
+    modes = (PowerMode(2e9, 1.0, 10.0), PowerMode(1e9, 2.0, 1.25))
+    run = story(whole_robot(modes=modes), goals=replace(MISSION, deadline_s=0.4), period_s=1.0)
+    run.battery = lambda: battery(1.0)
+    assert run.run(10).plan == Plan("vision", 8, 8, robot_clock_hz=1e9)  # equally good, and four times cheaper
+    run.planner.goals = replace(MISSION, deadline_s=0.14)
+    assert run.run(20).plan == Plan("vision", 8, 8, robot_clock_hz=2e9)
