@@ -128,7 +128,7 @@ def select(choices: Choices, costs: Costs, limits: Limits) -> Selection:
 def priced_loss(choices: Choices, costs: Costs, limits: Limits) -> np.ndarray:
     """What plans are ranked by: quality loss, all of it where they are late, plus price times energy; float64 (N,)."""
     loss = np.where(costs.delay_s <= limits.deadline_s, choices.quality_loss, 1.0)
-    return loss + limits.price_per_j * costs.energy_j
+    return loss + limits.price_per_j * costs.energy_j if limits.price_per_j else loss
 
 
 def _least(mask: np.ndarray, *keys: np.ndarray) -> int:

@@ -39,6 +39,7 @@ SILENT_AFTER_S = 1.0
 _MEMORY_FRAMES = 9
 _FIRST_PERIOD_S = 1.0
 _LONGEST_S = 3600.0
+_NONE, _DEAR = "no plan keeps all limits", "to be in time would cost more energy than it is worth"
 _MOST_BYTES = 2**32
 _MOST_LOST = 1000
 
@@ -218,8 +219,9 @@ class Planner:
         robot_s = report.robot_s - report.robot_wait_s
         self._ratios["robot"].update(robot_s, float(choices.robot_s[row]))
         self._ratios["edge"].update(report.edge_s - report.edge_wait_s, float(choices.edge_s[row]))
-        self._ratios["packet_bytes"].update(min(report.packet_bytes, _MOST_BYTES), float(choices.packet_bytes[row]))
-        sending_s = float(self._forecasted.sending_s(report.packet_bytes))
+        size_bytes = min(max(0, report.packet_bytes), _MOST_BYTES)
+        self._ratios["packet_bytes"].update(size_bytes, float(choices.packet_bytes[row]))
+        sending_s = float(self._forecasted.sending_s(size_bytes))
         if report.link_s < sending_s:
             sending_s = max(0.0, report.link_s)
         expected_j = float(choices.active_w[row]) * robot_s + choices.radio_w * sending_s
@@ -261,7 +263,8 @@ class Planner:
         best = select(choices, costs, Limits(quality_tolerance=limits.quality_tolerance)).index
         words = reason(link_words, row, best, choices, costs, limits)
         if not feasible:
-            words = f"no plan keeps all limits; {words}" if not selection.feasible else f"not for long: {words}"
+            kept = bool((selection.timely & selection.affordable).any())
+            words = f"{'not for long' if selection.feasible else _DEAR if kept else _NONE}; {words}"
         report = self._report(row, feasible, words, remarks, costs, limits, link, selection, choices)
         return Decision(self.plan, changed, report, choices, costs, limits, selection)
 

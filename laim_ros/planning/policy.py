@@ -8,6 +8,7 @@ from dataclasses import dataclass
 _SECONDS_PER_HOUR = 3600.0
 _LEAST_MISSION_S = 1.0
 _MOST_BUDGETS = 20.0
+_MOST_PRICE = 1e9
 _ROUNDING = 1.05
 """Up to which a battery's share of its charge is a full one, and not percent."""
 _LEAST_SHARE = 0.01
@@ -168,7 +169,7 @@ class EnergyAccount:
         """
         if not 0 < budget_j < math.inf:
             return 0.0
-        return max(0.0, self.debt_j) / (max(frames, 1.0) * budget_j**2)
+        return min(max(0.0, self.debt_j) / budget_j / (max(frames, 1.0) * budget_j), _MOST_PRICE)
 
 
 def should_switch(
