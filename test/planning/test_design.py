@@ -37,9 +37,13 @@ def best_by_hand(losses: list[float], delays: list[float], energies: list[float]
     affordable = [row for row in everything if energies[row] <= limits.energy_j]
     feasible = [row for row in timely if row in affordable]
     if feasible:
-        least_loss = min(losses[row] for row in feasible)
-        good = [row for row in feasible if losses[row] <= least_loss + limits.quality_tolerance]
-        return least(good, energies, delays, losses)
+        price = limits.price_per_j
+        # With a price on energy, a late frame is worth nothing but may be the better deal.
+        pool = affordable if price else feasible
+        worth = [loss + (price * energies[row] if price else 0) for row, loss in enumerate(losses)]
+        worth = [each if row in timely else worth[row] - losses[row] + 1 for row, each in enumerate(worth)]
+        good = [row for row in pool if worth[row] <= min(worth[each] for each in pool) + limits.quality_tolerance]
+        return least(good, energies, delays, worth)
     if affordable:
         least_delay = min(delays[row] for row in affordable)
         return least([row for row in affordable if delays[row] <= 1.1 * least_delay], energies, delays, losses)
@@ -63,6 +67,7 @@ def instance(random: np.random.Generator) -> tuple[Choices, Costs, Limits]:
         deadline_s=float(random.choice([0, 1, 3, 6, math.inf])),
         energy_j=float(random.choice([0, 1, 2, 4, math.inf])),
         quality_tolerance=float(random.choice([0, 0.125, 0.3])),
+        price_per_j=float(random.choice([0, 0, 0, 0.125, 1])),
     )
     return of_losses(losses.tolist()), costs, limits
 
@@ -79,8 +84,8 @@ def test_select_is_the_best_of_all_on_thousands_of_random_instances() -> None:
             delay <= limits.deadline_s and energy <= limits.energy_j
             for delay, energy in zip(delays, energies, strict=True)
         ]
-        assert found.feasible == any(keeps)
-        assert keeps[found.index] or not any(keeps)
+        assert found.feasible == keeps[found.index]
+        assert found.feasible == any(keeps) or limits.price_per_j
         assert (found.timely & found.affordable).tolist() == keeps
         kinds[found.feasible] += 1
     assert min(kinds.values()) > 800
@@ -118,6 +123,10 @@ def test_select_answers_for_any_figures(
         (Limits(energy_j=2.5), 3),
         (Limits(deadline_s=0.4, energy_j=2.5), 3),  # none keeps both: of those that can be afforded the least late
         (Limits(deadline_s=0.4, energy_j=0.5), 3),  # none can be afforded: the cheapest, though late
+        (Limits(price_per_j=0.06), 1),  # 0.3, 0.29, 0.38 and 0.42 with the price
+        (Limits(price_per_j=0.15), 3),
+        (Limits(deadline_s=0.4, price_per_j=0.6), 2),  # 2.0 for the only one in time, 2.2 for the cheapest
+        (Limits(deadline_s=0.4, price_per_j=1.0), 3),  # 3.2 and 3.0: what comes too late costs less
     ],
 )
 def test_each_limit_changes_the_choice(limits: Limits, chosen: int) -> None:
@@ -144,7 +153,7 @@ def test_of_plans_that_are_all_too_dear_and_cost_alike_the_least_late_is_taken_a
 LINKS = [
     LinkForecast(),
     LinkForecast(0.01, 1e-6, 0.0, known=True),
-    LinkForecast(0.02, 8e-6, 0.5, known=True),
+    LinkForecast(0.02, 8e-6, 0.5, True, usual_seconds_per_byte=2e-6),
     LinkForecast(0.0, 0.0, math.inf, known=True),
 ]
 
@@ -164,7 +173,8 @@ def test_expected_costs_are_those_of_a_loop(link: LinkForecast) -> None:
         robot_s = float(columns["robot_s"][row]) * 2
         link_s = max(link.least_s, link.round_trip_s + link.seconds_per_byte * size) if size else 0.0
         delay_s = 0.1 + robot_s + link_s + float(columns["edge_s"][row]) * 3
-        energy_j = float(columns["active_w"][row]) * robot_s * 1.25 + 1.5 * link.seconds_per_byte * size
+        usual = link.usual_seconds_per_byte if link.usual_seconds_per_byte else link.seconds_per_byte
+        energy_j = float(columns["active_w"][row]) * robot_s * 1.25 + 1.5 * usual * size
         assert costs.link_s[row] == pytest.approx(link_s)
         assert costs.delay_s[row] == pytest.approx(delay_s)
         assert costs.energy_j[row] == pytest.approx(energy_j)
