@@ -92,6 +92,39 @@ def fitted(image: np.ndarray, height: int, width: int, *, enlarge: bool = False)
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
 
 
+def write_line(
+    pen: ImageDraw.ImageDraw,
+    corner: tuple[float, float],
+    text: str,
+    size_px: int,
+    width_px: float,
+    colour: tuple[int, ...],
+    least_px: int = _MIN_FONT_PX,
+) -> float:
+    """Writes one line, made smaller to fit down to `least_px`, and cut with an ellipsis where that is not enough.
+
+    Args:
+        corner: left and top, in pixels.
+
+    Returns:
+        its width in pixels.
+    """
+    text = text[: max(1, int(width_px))]  # no letter is narrower than a pixel; measuring endless babble takes seconds
+    while size_px > least_px and _font(size_px).getlength(text) > width_px:
+        size_px -= 1
+    font = _font(size_px)
+    if font.getlength(text) > width_px:
+        fitting = bisect_right(range(1, len(text)), width_px, key=lambda n: font.getlength(f"{text[:n]}…"))
+        text = f"{text[:fitting]}…"
+    pen.text(corner, text, fill=colour, font=font)
+    return font.getlength(text)
+
+
+def text_width_px(text: str, size_px: int) -> float:
+    """Width of a line of this size."""
+    return _font(size_px).getlength(text)
+
+
 def _canvas(image: np.ndarray) -> np.ndarray:
     """A copy of the picture that is large enough for text."""
     if image.shape[0] < MIN_HEIGHT and image.shape[1] < MIN_WIDTH:
@@ -116,7 +149,7 @@ def _draw_band(canvas: np.ndarray, lines: Sequence[tuple[str, int, tuple[int, in
     band[:] = np.asarray(picture)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=64)
 def _font(size_px: int) -> ImageFont.FreeTypeFont:
     # Pillow's own font is the same on every machine; OpenCV's is ASCII only before version 5.
     return ImageFont.load_default(size_px)

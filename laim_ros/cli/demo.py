@@ -5,27 +5,34 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from laim_ros.cli.errors import CommandError, UsageError
 from laim_ros.cli.plans import add_plan_arguments, plan_of
+from laim_ros.cli.units import SECONDS, quantity
 from laim_ros.cli.values import integer, number
 from laim_ros.parameters import DEFAULT_MODEL
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from laim_ros.demo.session import Run, Session
     from laim_ros.demo.settings import DemoSettings
 
 NAME = "demo"
 HELP = "watch camera, robot and edge caption a synthetic world, and see how well"
 DESCRIPTION = """\
-Starts a camera of synthetic scenes, a robot and an edge, each in a process of its own, and shows every frame's caption
-beside the true one while the robot is given one plan after the other. Ends with a summary and a contact sheet.
+Starts a camera of synthetic scenes with a draining battery, a robot, an edge and a planner, each in a process of its
+own, and shows every frame's caption beside the true one. Between robot and edge stands a token bucket, a made-up link
+that sags, breaks and recovers; the planner changes the robot's plan with it and says why. Ends with a summary, a
+contact sheet and a timeline. With --tour or --split-point the plans are given, without planner and bucket.
 
 Exit status: 0 if captions flowed to the end, 1 if not, 2 for wrong usage, 128 + signal if it was interrupted.
 """
 
+_TILES_BESIDE_TIMELINE = 8
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -35,7 +42,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seconds", type=number(1, 86_400), default=30.0, help="how long to show captions (default: 30)")
     add("--rate-hz", type=number(0.1, 100), default=4.0, help="frames per second of the camera (default: 4)")
     add("--model", default=DEFAULT_MODEL, help=f"shipped name, local folder or hub id (default: {DEFAULT_MODEL})")
-    add_plan_arguments(parser, "default: a tour of several plans")
+    add("--tour", action="store_true", help="go through several plans in place of the planner")
+    add_plan_arguments(parser, "default: the planner chooses")
+    add(
+        "--deadline",
+        type=quantity(SECONDS, 1e-3, 3600.0),
+        metavar="TIME",
+        help="from an image to its result, for the planner to keep (default: 0.6s)",
+    )
     add("--seed", type=integer(0, 2**31 - 1), default=0, help="first scene of the camera (default: 0)")
     add("--out", type=Path, default=Path("out"), metavar="DIR", help="folder of the sheet and the logs (default: out)")
     add("--sheet", type=Path, metavar="FILE", help="PNG of frames and captions (default: DIR/demo_sheet.png)")
@@ -90,18 +104,23 @@ def settings_from(options: argparse.Namespace) -> DemoSettings:
     Raises:
         UsageError: they do not fit each other.
     """
-    from laim_ros.demo.settings import TOUR, DemoSettings, PlanStep
+    from laim_ros.demo.settings import DEADLINE_S, TOUR, DemoSettings, PlanStep
 
     plan_of(options, "qformer")
     own = PlanStep(options.split_point or "", options.feature_bits, options.codec, options.weight_bits)
     if options.split_point is None and own != PlanStep(""):
         raise UsageError("--weight-bits, --feature-bits and --codec belong to one plan; name it with --split-point")
-    steps = TOUR if options.split_point is None else (own,)
+    if options.tour and options.split_point is not None:
+        raise UsageError("--tour goes through plans of its own; leave it or --split-point out")
+    steps = TOUR if options.tour else ((own,) if options.split_point is not None else ())
+    if steps and options.deadline is not None:
+        raise UsageError("--deadline is for the planner to keep; leave it out with --tour and --split-point")
     return DemoSettings(
         seconds=options.seconds,
         rate_hz=options.rate_hz,
         model=options.model,
         steps=steps,
+        deadline_s=DEADLINE_S if options.deadline is None else options.deadline,
         seed=options.seed,
         start_limit_s=options.start_limit,
         sheet=options.sheet or options.out / "demo_sheet.png",
@@ -137,7 +156,7 @@ def _catch_signals(session: Session, received: list[int]) -> None:
 def _sum_up(console: object, settings: DemoSettings, result: Run) -> None:
     from laim_ros.demo.screen import milliseconds, percent, plan_table
     from laim_ros.demo.sheet import draw_sheet, save_png
-    from laim_ros.demo.summary import by_plan, report, summarise
+    from laim_ros.demo.summary import by_plan, in_time_share, report, summarise
 
     def say(text: str) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -161,13 +180,19 @@ def _sum_up(console: object, settings: DemoSettings, result: Run) -> None:
             say(answers)
             truth += f" · {answers}"
         say(cost)
+        if settings.planned:
+            in_time = in_time_share(result.frames, settings.deadline_s)
+            changes = len(result.timeline.changes) - 1
+            kept = f"{percent(in_time)} within the deadline of {milliseconds(settings.deadline_s)} ms"
+            say(f"{kept}, {changes} plan changes")
+            truth += f" · {kept}"
         say(f"first caption {result.first_caption_s:.1f} s after the start")
-        chosen = result.album.chosen()
+        chosen = result.album.chosen(_TILES_BESIDE_TIMELINE) if settings.planned else result.album.chosen()
         if chosen:
             title = f"laim demo · {settings.model}"
             subtitle = f"{truth} · {cost} · shown: one frame of each scene and plan"
-            save_png(settings.sheet, draw_sheet(chosen, title, subtitle))
-            say(f"contact sheet: {settings.sheet}")
+            save_png(settings.sheet, draw_sheet(chosen, title, subtitle, _timeline(settings, result)))
+            say(f"contact sheet{' and timeline' if settings.planned else ''}: {settings.sheet}")
     if settings.report is not None:
         further = {
             "model": settings.model,
@@ -177,9 +202,23 @@ def _sum_up(console: object, settings: DemoSettings, result: Run) -> None:
             "first_caption_s": result.first_caption_s,
             "failure": result.failure,
         }
+        if settings.planned:
+            further["deadline_s"] = settings.deadline_s
+            further["in_time_share"] = in_time_share(result.frames, settings.deadline_s)
+            further.update(result.timeline.history())
         settings.report.write_text(report(result.frames, result.answered, further) + "\n", encoding="utf-8")
         say(f"figures: {settings.report}")
     say(f"logs of the nodes: {settings.logs}")
+
+
+def _timeline(settings: DemoSettings, result: Run) -> Callable[[int], np.ndarray] | None:
+    """Draws the timeline for a given width; None where nothing was planned."""
+    from laim_ros.demo.timeline_picture import draw_timeline
+
+    if not settings.planned:
+        return None
+    seconds = max(result.seconds, 1.0)
+    return lambda width: draw_timeline(result.timeline, result.frames, seconds, settings.deadline_s, width)
 
 
 def _show_log(session: Session, node: str) -> None:

@@ -37,6 +37,7 @@ class Frame:
         packet_bytes: sent over the link.
         robot_s, link_s, edge_s, latency_s: seconds; NaN where not known.
         picture: uint8 (H, W, 3) RGB as the camera published it, perhaps shrunk; None if it was not seen.
+        at_s: when it came back, in seconds after the first caption; NaN where nobody said.
     """
 
     stamp_ns: int
@@ -57,6 +58,7 @@ class Frame:
     edge_s: float = math.nan
     latency_s: float = math.nan
     picture: np.ndarray | None = None
+    at_s: float = math.nan
 
     @property
     def plan(self) -> FramePlan:
@@ -87,6 +89,14 @@ def plan_in_force(split_point: str, weight_bits: int, feature_bits: int, codec: 
 def plan_detail(split_point: str, feature_bits: int, codec: str) -> str:
     """What is sent, in a word: the picture codec at `input`, nothing at `output`, else the bits per element."""
     return {"input": codec, "output": "–"}.get(split_point, str(feature_bits))
+
+
+def plan_words(split_point: str, detail: str, weights: str = "") -> str:
+    """A plan in words, such as `qformer, 8 bits, weights 4 bits`; weights of 32 bits go without saying."""
+    quantized = f", weights {weights} bits" if weights.isdigit() and weights != "32" else ""
+    if split_point == "output":
+        return f"all on the robot{quantized}"
+    return (f"{split_point}, {detail} bits" if detail.isdigit() else f"{split_point}, {detail}") + quantized
 
 
 @dataclass(slots=True)

@@ -16,15 +16,18 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from laim_ros.demo.frames import Frame
+from laim_ros.demo.frames import Frame, plan_words
 from laim_ros.demo.questions import Answered
 from laim_ros.demo.summary import Summary, by_plan, summarise
+from laim_ros.planning.reasons import bits_per_second_in_words, joules_in_words, seconds_in_words
+from laim_ros.records import PlanReport
 
 _REFRESH_S = 0.15
 _WIDE = 156  # columns from which two captions fit beside each other
 _WITH_TIME = 96
-_OTHER_LINES = 17  # of the live picture: headings, plans, question
+_OTHER_LINES = 20  # of the live picture: headings, plans, question
 _LEAST_ROWS, _MOST_ROWS = 3, 14
+MADE_UP = "a token bucket inside this demo"
 _TICK, _CROSS = Text("✓", "bold green"), Text("✗", "bold red")
 
 
@@ -37,8 +40,14 @@ class Screen(Protocol):
     def begin(self, seconds: float) -> None:
         """The first caption is here; the demo goes on for so many seconds."""
 
-    def plan(self, words: str) -> None:
-        """The robot was given another plan."""
+    def plan(self, words: str, why: str = "") -> None:
+        """The robot was given another plan; the planner says why."""
+
+    def link(self, words: str) -> None:
+        """The made-up link was set."""
+
+    def status(self, report: PlanReport) -> None:
+        """The planner says how things stand."""
 
     def show(self, frame: Frame, elapsed_s: float) -> None:
         """A frame came back."""
@@ -74,8 +83,14 @@ class PlainScreen:
             "  robot   link   edge [ms]"
         )
 
-    def plan(self, words: str) -> None:
-        self._print(f"--- plan: {words} ---")
+    def plan(self, words: str, why: str = "") -> None:
+        self._print(f"--- plan: {words}{f', because {why}' if why else ''} ---")
+
+    def link(self, words: str) -> None:
+        self._print(f"--- link: {words} ({MADE_UP}) ---")
+
+    def status(self, report: PlanReport) -> None:
+        pass
 
     def show(self, frame: Frame, elapsed_s: float) -> None:
         split_point, detail, weights = frame.plan
@@ -114,7 +129,8 @@ class LiveScreen:
         self._rows = self._newest.maxlen
         self._frames: list[Frame] = []
         self._answer: Answered | None = None
-        self._plan = ""
+        self._plan = self._why = self._link = ""
+        self._report: PlanReport | None = None
         self._seconds = 0.0
         self._elapsed_s = 0.0
         self._drawn_at_s = -math.inf
@@ -128,9 +144,16 @@ class LiveScreen:
         self._live = Live(console=self._console, auto_refresh=False)
         self._live.start()
 
-    def plan(self, words: str) -> None:
-        self._plan = words
+    def plan(self, words: str, why: str = "") -> None:
+        self._plan, self._why = words, why
         self._draw()
+
+    def link(self, words: str) -> None:
+        self._link = words
+        self._draw()
+
+    def status(self, report: PlanReport) -> None:
+        self._report = report
 
     def show(self, frame: Frame, elapsed_s: float) -> None:
         self._newest.append((frame, elapsed_s))
@@ -177,10 +200,21 @@ class LiveScreen:
         bar = ProgressBar(total=self._seconds, completed=min(self._elapsed_s, self._seconds), width=24)
         clock = f"{min(self._elapsed_s, self._seconds):.0f} of {self._seconds:g} s"
         grid.add_row(bar, clock, Text(f"plan: {self._plan}", "bold cyan"))
-        return grid
+        if self._report is None:
+            return grid
+        line = {"no_wrap": True, "overflow": "ellipsis"}
+        return Group(grid, Text(state_line(self._report, self._link), **line), Text(self._why, "cyan", **line))
 
     def _question(self) -> RenderableType:
         return Text(" ") if self._answer is None else answer_line(self._answer)
+
+
+def state_line(report: PlanReport, link: str) -> str:
+    """Battery, link and budget in one line."""
+    counted = "" if math.isnan(report.goodput_bps) else f", counted on: {bits_per_second_in_words(report.goodput_bps)}"
+    budget = f" · energy budget {joules_in_words(report.energy_budget_j)}" if report.energy_budget_j < math.inf else ""
+    deadline = f" · deadline {seconds_in_words(report.deadline_s)}" if report.deadline_s else ""
+    return f"battery {percent(report.battery)} · link: {link or '–'} ({MADE_UP}){counted}{deadline}{budget}"
 
 
 def frame_table(wide: bool, width: int) -> Table:
@@ -234,14 +268,6 @@ def plan_table(frames: Sequence[Frame], total: bool = False) -> Table:
     for words, figures in groups:
         table.add_row(words, *figures)
     return table
-
-
-def plan_words(split_point: str, detail: str, weights: str = "") -> str:
-    """A plan in words, such as `qformer, 8 bits, weights 4 bits`; weights of 32 bits go without saying."""
-    quantized = f", weights {weights} bits" if weights.isdigit() and weights != "32" else ""
-    if split_point == "output":
-        return f"all on the robot{quantized}"
-    return (f"{split_point}, {detail} bits" if detail.isdigit() else f"{split_point}, {detail}") + quantized
 
 
 def answer_line(answered: Answered) -> Text:

@@ -6,20 +6,23 @@ import math
 import os
 import queue
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from laim_ros.bringup import command_line
-from laim_ros.demo.frames import Frame, Matcher, plan_detail
+from laim_ros.demo.frames import Frame, Matcher, plan_detail, plan_words
+from laim_ros.demo.link import goodput_words, phase_at
 from laim_ros.demo.questions import Answered, Questioner
-from laim_ros.demo.screen import Screen, plan_words
+from laim_ros.demo.screen import Screen
 from laim_ros.demo.settings import DemoSettings, PlanStep, free_domain
 from laim_ros.demo.sheet import Album, thumbnail
+from laim_ros.demo.timeline import Timeline
 from laim_ros.parameters import DEFAULT_PICTURE_CODEC, ParameterValue
 from laim_ros.processes import Child, end_all, exit_in_words
+from laim_ros.records import PlanReport
 
 _POLL_S = 0.05
 _STALL_S = 30.0
@@ -43,7 +46,7 @@ class DemoFailedError(RuntimeError):
 class Watching(Protocol):
     """What the demo needs of `laim_ros.nodes.observer.Observer`."""
 
-    def set_parameters(self, values: dict[str, ParameterValue]) -> None: ...
+    def set_parameters(self, node: str, values: Mapping[str, ParameterValue]) -> bool: ...
     def ask(self, question: str) -> None: ...
     def close(self) -> None: ...
 
@@ -56,6 +59,7 @@ class Run:
         frames: that came back after the first caption, without their pictures.
         album: some of them, with their pictures.
         answered: questions and answers.
+        timeline: the planner's decisions and the made-up link.
         first_caption_s: seconds from the start of the nodes to the first caption; NaN if there was none.
         seconds: how long captions were shown.
         failure: why it ended early; empty if it did not.
@@ -66,6 +70,7 @@ class Run:
     frames: list[Frame] = field(default_factory=list)
     album: Album = field(default_factory=Album)
     answered: list[Answered] = field(default_factory=list)
+    timeline: Timeline = field(default_factory=Timeline)
     first_caption_s: float = math.nan
     seconds: float = 0.0
     failure: str = ""
@@ -74,7 +79,7 @@ class Run:
 
 
 class Session:
-    """Starts camera, robot and edge, and looks on.
+    """Starts the nodes, looks on, and changes what changes over time: the plan or the link.
 
     Args:
         settings: what to do.
@@ -93,7 +98,9 @@ class Session:
         self._observer: Watching | None = None
         self._run = Run()
         self._started_s = self._flowing_s = self._last_frame_s = math.nan
-        self._step = 0
+        self._due: dict[str, int] = {}
+        self._to_begin: dict[str, dict[str, ParameterValue]] = {}
+        self._newest_report: PlanReport | None = None
         self._last_error = ""
         self._stopping = False
 
@@ -149,6 +156,7 @@ class Session:
             on_reference=self._later(self._matcher.add_reference),
             on_result=self._later(self._matcher.add_result),
             on_link=self._later(self._matcher.add_link),
+            on_plan=self._later(self._on_plan),
             on_state=self._later(self._on_state),
             on_health=self._later(self._on_health),
             on_refused=self._later(self._on_refused),
@@ -178,7 +186,7 @@ class Session:
                 raise self._nothing_flows(f"no caption for {silent_s:.0f} s")
             if over:
                 return
-            self._follow_steps(elapsed_s)
+            self._follow(elapsed_s)
             if now_s >= next_question_s and self._run.frames and self._run.frames[-1].scene is not None:
                 next_question_s = now_s + _QUESTION_PERIOD_S
                 self._observer.ask(self._questioner.next_question(self._run.frames[-1].scene))
@@ -221,8 +229,19 @@ class Session:
         if failed and self._states.get(name) != "active":
             raise DemoFailedError(f"{name}: {sentence}", name)
 
-    def _on_refused(self, reason: str) -> None:
-        self._screen.say(f"the robot refuses the plan: {reason}")
+    def _on_refused(self, node: str, reason: str) -> None:
+        self._screen.say(f"{node.strip('/')} refuses: {reason}")
+
+    def _on_plan(self, report: PlanReport) -> None:
+        self._newest_report = report
+        if math.isfinite(self._flowing_s):
+            self._take_report(report, time.monotonic() - self._flowing_s)
+
+    def _take_report(self, report: PlanReport, elapsed_s: float) -> None:
+        self._screen.status(report)
+        change = self._run.timeline.add_report(elapsed_s, report)
+        if change is not None:
+            self._screen.plan(change.words, report.reason)
 
     def _on_frame(self, frame: Frame) -> None:
         now_s = time.monotonic()
@@ -232,24 +251,57 @@ class Session:
                 return
             self._flowing_s = now_s
             self._run.first_caption_s = now_s - self._started_s
-            self._screen.begin(self._settings.seconds)
-            self._screen.plan(step_words(self._settings.steps[0]))
+            self._begin()
         if not frame.error:
             self._last_frame_s = now_s
+        frame = replace(frame, at_s=now_s - self._flowing_s)
         self._run.album.add(frame)
         self._run.frames.append(replace(frame, picture=None))
-        self._screen.show(frame, now_s - self._flowing_s)
+        self._screen.show(frame, frame.at_s)
         for answered in self._questioner.answers(frame):
             self._run.answered.append(answered)
             self._screen.answer(answered)
 
-    def _follow_steps(self, elapsed_s: float) -> None:
-        due = self._settings.step_at(elapsed_s)
-        if due != self._step:
-            self._step = due
-            step = self._settings.steps[due]
-            self._observer.set_parameters(step.parameters)
-            self._screen.plan(step_words(step))
+    # What changes over time.
+
+    def _begin(self) -> None:
+        """The first caption is here."""
+        settings = self._settings
+        self._screen.begin(settings.seconds)
+        if not settings.planned:
+            self._screen.plan(step_words(settings.steps[0]))
+            self._due["step"] = 0
+            return
+        # Battery and mission begin now, however long the models took to load.
+        self._to_begin = {
+            "/camera": {"battery_life_s": settings.battery_life_s},
+            "/planner": {"mission_s": settings.seconds},
+        }
+        if self._newest_report is not None:
+            self._take_report(self._newest_report, 0.0)
+
+    def _follow(self, elapsed_s: float) -> None:
+        """Sets what is due; what a node cannot be asked yet is tried again soon."""
+        settings = self._settings
+        if not settings.planned:
+            due = settings.step_at(elapsed_s)
+            if self._set_due("step", due, "/robot", settings.steps[due].parameters):
+                self._screen.plan(step_words(settings.steps[due]))
+            return
+        for node in [name for name, values in self._to_begin.items() if self._observer.set_parameters(name, values)]:
+            del self._to_begin[node]
+        due = phase_at(settings.link, settings.seconds, elapsed_s)
+        goodput_bps = settings.link[due].goodput_bps
+        if self._set_due("link", due, "/shaper", {"goodput_bps": goodput_bps}):
+            self._run.timeline.links.append((elapsed_s, goodput_bps))
+            self._screen.link(goodput_words(goodput_bps))
+
+    def _set_due(self, what: str, due: int, node: str, values: Mapping[str, ParameterValue]) -> bool:
+        """Whether this is the moment at which it was set."""
+        if self._due.get(what) == due or not self._observer.set_parameters(node, values):
+            return False
+        self._due[what] = due
+        return True
 
     # What may go wrong.
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from laim_ros.demo.frames import Frame
-from laim_ros.drawing import contact_sheet, fitted
+from laim_ros.drawing import contact_sheet, fitted, write_line
 
 TILE_WIDTH, PICTURE_HEIGHT = 400, 300
 _TEXT_HEIGHT = 96
@@ -21,7 +20,6 @@ _COLUMNS = 4
 _MOST_TILES = 16
 _MARGIN = 10
 _TITLE_HEIGHT = 84
-_LEAST_FONT_PX = 12
 
 _PANEL = (250, 250, 250)
 _RIGHT, _WRONG = (22, 128, 61), (200, 30, 40)
@@ -62,18 +60,27 @@ def thumbnail(picture: np.ndarray) -> np.ndarray:
     return fitted(picture, PICTURE_HEIGHT, TILE_WIDTH)
 
 
-def draw_sheet(frames: Sequence[Frame], title: str, subtitle: str) -> np.ndarray:
+def draw_sheet(
+    frames: Sequence[Frame], title: str, subtitle: str, below: Callable[[int], np.ndarray] | None = None
+) -> np.ndarray:
     """All frames as tiles under a title.
+
+    Args:
+        below: draws what stands under the tiles, uint8 (h, width, 3), for a width of four tiles.
 
     Returns:
         uint8 (H, W, 3), RGB.
     """
     tiles = contact_sheet([_tile(frame) for frame in frames], columns=_COLUMNS, tile_width=TILE_WIDTH)
+    if below is not None:
+        width = max(tiles.shape[1], _COLUMNS * TILE_WIDTH)
+        tiles = cv2.copyMakeBorder(tiles, 0, 0, 0, width - tiles.shape[1], cv2.BORDER_REPLICATE)
+        tiles = np.vstack([tiles, below(width)])
     head = Image.new("RGB", (tiles.shape[1], _TITLE_HEIGHT), _TITLE_BACKGROUND)
     pen = ImageDraw.Draw(head)
     width = tiles.shape[1] - 2 * _MARGIN
-    _write(pen, (_MARGIN, 12), title, 28, width, _TITLE_INK)
-    _write(pen, (_MARGIN, 52), subtitle, 18, width, _SUBTITLE_INK)
+    write_line(pen, (_MARGIN, 12), title, 28, width, _TITLE_INK)
+    write_line(pen, (_MARGIN, 52), subtitle, 18, width, _SUBTITLE_INK)
     return np.vstack([np.asarray(head), tiles])
 
 
@@ -100,18 +107,23 @@ def _tile(frame: Frame) -> np.ndarray:
     _mark(pen, (_MARGIN, PICTURE_HEIGHT + 15), frame.right, colour)
     given = frame.error or frame.caption or "(no words)"
     indent, width = _MARGIN + 24, TILE_WIDTH - 2 * _MARGIN - 24
-    _write(pen, (indent, PICTURE_HEIGHT + 12), given, 17, width, colour)
-    _write(pen, (indent, PICTURE_HEIGHT + 40), f"true: {frame.true_caption or 'not known'}", 15, width, _INK)
-    _write(pen, (indent, PICTURE_HEIGHT + 66), _figures(frame), 14, width, _PALE)
+    write_line(pen, (indent, PICTURE_HEIGHT + 12), given, 17, width, colour)
+    write_line(pen, (indent, PICTURE_HEIGHT + 40), f"true: {frame.true_caption or 'not known'}", 15, width, _INK)
+    write_line(pen, (indent, PICTURE_HEIGHT + 66), _figures(frame), 14, width, _PALE)
     return np.asarray(panel)
 
 
 def _figures(frame: Frame) -> str:
     split_point, detail, weights = frame.plan
-    bits = f"{detail} bits" if detail.isdigit() else detail
-    bits += f" · weights {weights} bits" if weights.isdigit() else ""
-    latency = f" · {1e3 * frame.latency_s:.0f} ms" if math.isfinite(frame.latency_s) else ""
-    return f"{split_point} · {bits} · {frame.packet_bytes:,} bytes{latency}"
+    parts = [split_point]
+    if split_point != "output":
+        parts.append(f"{detail} bits" if detail.isdigit() else detail)
+    if weights.isdigit():
+        parts.append(f"weights {weights} bits")
+    parts.append(f"{frame.packet_bytes:,} bytes")
+    if math.isfinite(frame.latency_s):
+        parts.append(f"{1e3 * frame.latency_s:.0f} ms")
+    return " · ".join(parts)
 
 
 def _mark(pen: ImageDraw.ImageDraw, corner: tuple[int, int], right: bool, colour: tuple[int, int, int]) -> None:
@@ -122,23 +134,3 @@ def _mark(pen: ImageDraw.ImageDraw, corner: tuple[int, int], right: bool, colour
     else:
         pen.line([(x + 1, y + 1), (x + 13, y + 13)], fill=colour, width=3)
         pen.line([(x + 13, y + 1), (x + 1, y + 13)], fill=colour, width=3)
-
-
-def _write(
-    pen: ImageDraw.ImageDraw, corner: tuple[int, int], text: str, size_px: int, width_px: int, colour: tuple[int, ...]
-) -> None:
-    """One line, made smaller to fit, and cut with an ellipsis where that is not enough."""
-    text = text[:width_px]  # no letter is narrower than a pixel; measuring endless babble would take seconds
-    while size_px > _LEAST_FONT_PX and _font(size_px).getlength(text) > width_px:
-        size_px -= 1
-    font = _font(size_px)
-    if font.getlength(text) > width_px:
-        while text and font.getlength(f"{text}…") > width_px:
-            text = text[:-1]
-        text = f"{text}…"
-    pen.text(corner, text, fill=colour, font=font)
-
-
-@lru_cache(maxsize=32)
-def _font(size_px: int) -> ImageFont.FreeTypeFont:
-    return ImageFont.load_default(size_px)

@@ -58,6 +58,12 @@ def summarise(frames: Sequence[Frame]) -> Summary:
     )
 
 
+def in_time_share(frames: Sequence[Frame], deadline_s: float) -> float:
+    """Share of the frames with a known latency that kept the deadline; NaN where there is neither."""
+    known = [frame.latency_s <= deadline_s for frame in frames if math.isfinite(frame.latency_s)]
+    return sum(known) / len(known) if known and deadline_s else math.nan
+
+
 def by_plan(frames: Sequence[Frame]) -> dict[FramePlan, list[Frame]]:
     """The frames of each plan, in the order in which the plans came up."""
     groups: dict[FramePlan, list[Frame]] = {}

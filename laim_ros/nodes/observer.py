@@ -23,7 +23,7 @@ from laim_ros.nodes import messages, qos
 from laim_ros.nodes.dds import give_images_room
 from laim_ros.nodes.images import ImageError, to_rgb
 from laim_ros.parameters import ParameterValue
-from laim_ros.records import FrameResult, LinkReport, Reference
+from laim_ros.records import FrameResult, LinkReport, PlanReport, Reference
 
 _STATE_PERIOD_S = 0.25
 _ACTIVE = "active"
@@ -39,9 +39,10 @@ class Observer:
         on_reference: stamp in ns of the image, and a `Reference`.
         on_result: stamp in ns of the image, and a `FrameResult`.
         on_link: stamp in ns of the image, and a `LinkReport`.
+        on_plan: what the planner says.
         on_state: node and name of its lifecycle state, when it changes, until it is active.
         on_health: node, whether it reports an error, and its sentence on `/diagnostics`.
-        on_refused: sentence why the robot did not take parameters.
+        on_refused: node, and the sentence why it did not take parameters.
     """
 
     def __init__(
@@ -53,9 +54,10 @@ class Observer:
         on_reference: Callable[[int, Reference], None],
         on_result: Callable[[int, FrameResult], None],
         on_link: Callable[[int, LinkReport], None],
+        on_plan: Callable[[PlanReport], None],
         on_state: Callable[[str, str], None],
         on_health: Callable[[str, bool, str], None],
-        on_refused: Callable[[str], None],
+        on_refused: Callable[[str, str], None],
     ) -> None:
         give_images_room()
         self._on_image, self._on_state, self._on_health, self._on_refused = on_image, on_state, on_health, on_refused
@@ -68,11 +70,13 @@ class Observer:
         self._subscribe_array("laim/reference", messages.reference_from, on_reference)
         self._subscribe_array("laim/results", messages.result_from, on_result)
         self._subscribe_array("laim/link", messages.link_from, on_link)
+        self._subscribe_array("laim/plan", messages.plan_from_message, lambda _, report: on_plan(report), qos.LATCHED)
         self._node.create_subscription(DiagnosticArray, "/diagnostics", self._diagnostics, qos.DIAGNOSTICS)
         self._questions = self._node.create_publisher(String, f"{self._prefix}laim/question", qos.QUESTION)
-        self._parameters = self._node.create_client(
-            SetParametersAtomically, f"{self._prefix}robot/set_parameters_atomically"
-        )
+        self._parameters = {
+            name: self._node.create_client(SetParametersAtomically, f"{name}/set_parameters_atomically")
+            for name in nodes
+        }
         self._nodes = frozenset(nodes)
         self._states = dict.fromkeys(nodes, "")
         self._state_clients = {name: self._node.create_client(GetState, f"{name}/get_state") for name in nodes}
@@ -83,11 +87,19 @@ class Observer:
         self._thread = threading.Thread(target=self._spin, name="laim-observer", daemon=True)
         self._thread.start()
 
-    def set_parameters(self, values: Mapping[str, ParameterValue]) -> None:
-        """Asks the robot to take these parameters, all or none; a refusal goes to `on_refused`. Does not wait."""
+    def set_parameters(self, node: str, values: Mapping[str, ParameterValue]) -> bool:
+        """Asks a node to take these parameters, all or none; a refusal goes to `on_refused`. Does not wait.
+
+        Returns:
+            False where the node cannot be asked yet.
+        """
+        client = self._parameters[node]
+        if not client.service_is_ready():
+            return False
         parameters = [Parameter(name, value=value).to_parameter_msg() for name, value in values.items()]
-        asked = self._parameters.call_async(SetParametersAtomically.Request(parameters=parameters))
-        asked.add_done_callback(self._parameters_answered)
+        asked = client.call_async(SetParametersAtomically.Request(parameters=parameters))
+        asked.add_done_callback(partial(self._parameters_answered, node))
+        return True
 
     def ask(self, question: str) -> None:
         """Asks the robot a question about its next image."""
@@ -109,7 +121,9 @@ class Observer:
         events = qos.subscription_events(self._node, full)
         self._node.create_subscription(kind, full, callback, profile, event_callbacks=events)
 
-    def _subscribe_array(self, topic: str, read: Callable, tell: Callable) -> None:
+    def _subscribe_array(
+        self, topic: str, read: Callable, tell: Callable, profile: qos.QoSProfile = qos.RESULTS
+    ) -> None:
         def arrived(message: DiagnosticArray) -> None:
             try:
                 record = read(message)
@@ -118,7 +132,7 @@ class Observer:
                 return
             tell(_stamp_ns(message.header), record)
 
-        self._subscribe(DiagnosticArray, topic, arrived, qos.RESULTS)
+        self._subscribe(DiagnosticArray, topic, arrived, profile)
 
     def _image(self, message: Image) -> None:
         # A strange picture is the robot's to complain about.
@@ -146,10 +160,10 @@ class Observer:
             self._states[name] = state
             self._on_state(name, state)
 
-    def _parameters_answered(self, answer: Future) -> None:
+    def _parameters_answered(self, node: str, answer: Future) -> None:
         result = answer.result().result
         if not result.successful:
-            self._on_refused(result.reason)
+            self._on_refused(node, result.reason)
 
 
 def _stamp_ns(header: Header) -> int:

@@ -17,7 +17,7 @@ from laim_ros.demo.questions import Answered, Questioner
 from laim_ros.demo.screen import LiveScreen, PlainScreen, screen_for
 from laim_ros.demo.sheet import Album, draw_sheet, thumbnail
 from laim_ros.demo.summary import report, summarise
-from laim_ros.records import FrameResult, LinkReport, Reference
+from laim_ros.records import FrameResult, LinkReport, PlanReport, Reference
 from laim_ros.scenes import captions, questions, sample_scene
 
 SCENE = sample_scene(5, "held_out")
@@ -244,8 +244,10 @@ def test_the_album_shows_one_frame_of_each_scene_and_plan_in_bounded_memory() ->
 
 def play(screen: PlainScreen | LiveScreen) -> None:
     screen.say("edge ready after 3.0 s")
+    screen.status(PlanReport(battery=0.62, goodput_bps=14e3, deadline_s=0.6))
+    screen.link("16 kbit/s")
     screen.begin(30)
-    screen.plan("qformer, 8 bits")
+    screen.plan("qformer, 8 bits", "the link is slow")
     screen.show(a_frame(), 0.5)
     screen.show(a_frame(right=False, caption="a wrong caption", weight_bits=4), 1.0)
     screen.answer(Answered("how many?", "count", "2", "1"))
@@ -261,6 +263,8 @@ def test_both_screens_show_what_was_said_and_what_is_true(width: int) -> None:
         play(make(Console(file=written, width=width, height=40, force_terminal=make is LiveScreen, color_system=None)))
         shown = written.getvalue()
         for expected in ("edge ready", TRUE, "✓", "a wrong caption", "✗", "qformer", "900"):
+            assert expected in shown, (make.__name__, expected)
+        for expected in ("the link is slow", "16 kbit/s (a token bucket inside this demo)"):
             assert expected in shown, (make.__name__, expected)
 
 
