@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from laim_ros.codec import HEADER_BYTES, WIRE_VERSION, CodecError, Packet, pack, unpack
+from laim_ros.codec.packet import PROBE
 
 uint32 = st.integers(0, 2**32 - 1)
 packets = st.builds(
@@ -34,6 +35,12 @@ def test_comes_back_equal(packet):
     for form in (data, bytearray(data), memoryview(data)):
         assert unpack(form) == packet
     assert type(unpack(memoryview(data)).payload) is bytes
+
+
+@pytest.mark.parametrize(("flags", "is_probe"), [(0, False), (PROBE, True), (PROBE | 0x80, True), (0x80, False)])
+def test_a_flag_marks_what_only_measures_the_link(flags, is_probe):
+    packet = unpack(pack(Packet(stream_id=0, sequence=7, payload=b"random", flags=flags)))
+    assert packet.is_probe is is_probe
 
 
 def test_the_header_is_small():

@@ -104,6 +104,7 @@ def test_each_result_is_drawn_on_the_frame_it_belongs_to(observer):
             expected = captioned(flat(LEVELS[n]), *in_words(RESULT))
             assert np.abs(compressed_to_rgb(picture).astype(int) - expected).mean() < 3
             assert np.abs(flat(LEVELS[n]).astype(int) - expected).mean() > 10, "there is something to see"
+        desk.tell(messages.result_message(Header(stamp=time_of(1)), "/edge", FrameResult(prompts=(), probe=True)))
         desk.tell(result_message(2))
         desk.tell(result_message(77))
         desk.wait_for_figure("results_without_image", 2)
