@@ -15,7 +15,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy.callback_groups import CallbackGroup, MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
-from rclpy.exceptions import ParameterException
+from rclpy.exceptions import InvalidHandle, ParameterException
 from rclpy.executors import MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNodeMixin, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
@@ -279,11 +279,24 @@ def _spin(
     executor: MultiThreadedExecutor, end: Future, asked_to_end: SimpleQueue[None], failures: list[BaseException]
 ) -> None:
     try:
-        executor.spin_until_future_complete(end)
+        while not _spun(executor, end):
+            pass
     except BaseException as error:  # told by the main thread, which ends the node first
         failures.append(error)
     finally:
         asked_to_end.put(None)
+
+
+def _spun(executor: MultiThreadedExecutor, end: Future) -> bool:
+    """Spins until the end; False where a callback took down a topic while rclpy was about to wait for its events.
+
+    rclpy does not expect that, although a deactivation does it in a thread of its own; the next round knows better.
+    """
+    try:
+        executor.spin_until_future_complete(end)
+    except InvalidHandle:
+        return False
+    return True
 
 
 def _descriptor(parameter: Parameter) -> ParameterDescriptor:

@@ -46,7 +46,8 @@ class PlannerNode(LaimNode):
         self._new_mission = False
         self._topic = PlanTopic(self)
         self._warn = ThrottledLog(self.get_logger().warning)
-        self._error = ThrottledLog(self.get_logger().error)
+        # Through a function: rclpy refuses two severities from one line, and a ThrottledLog has but one.
+        self._error = ThrottledLog(lambda text: self.get_logger().error(text))
 
     # Lifecycle.
 
@@ -56,7 +57,8 @@ class PlannerNode(LaimNode):
         self._settings, self._new_settings = PlannerSettings.read(self.values), None
         self._facts, self._claim = Facts(), Claim(now_s)
         self._in_force: Plan | None = None
-        self._refusal, self._refused_s = "", -math.inf
+        self._quality = self._refusal = ""
+        self._refused_s = -math.inf
         self._refused_probe_s: float | None = None
         self._acted = self._probing = False
         self._report = PlanReport(reason="nothing has been decided yet", feasible=False)
@@ -141,9 +143,9 @@ class PlannerNode(LaimNode):
         return take
 
     def _tell_facts(self) -> None:
-        words = self._facts.tell(self._planner, self._settings.quality)
-        if words:
-            self.get_logger().info(words)
+        before, self._quality = self._quality, self._facts.tell(self._planner, self._settings.quality)
+        if self._quality not in ("", before):
+            self.get_logger().info(self._quality)
 
     def _on_link(self, message: DiagnosticArray) -> None:
         if self._planner is None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
+from collections.abc import Callable
 from typing import Any
 
 import rclpy
@@ -21,6 +23,7 @@ from laim_ros.nodes import messages, qos
 from laim_ros.planning import MachineProfile, PowerMode, StageTimes
 from laim_ros.records import UNKNOWN_SEQUENCE, LinkReport, PlanReport, Profile
 
+MODEL = "model of the desk"
 SPLIT_POINTS = ("input", "vit.1", "vision", "qformer", "output")
 SHAPES = {"input": (224, 224, 3), "vit.1": (257, 64), "vision": (257, 64), "qformer": (32, 64)}
 PICTURE_BYTES, FEATURE_BYTES = 17_560, 2_200
@@ -39,7 +42,7 @@ def machine(stages: tuple[str, ...], stage_s: float, model_id: str = "m1") -> Ma
     """A machine on which each of these stages takes so long."""
     times = tuple(StageTimes(bits, dict.fromkeys(stages, stage_s)) for bits in (32, 8))
     modes = (PowerMode(active_w=10.0),)
-    return MachineProfile("desk", "model of the desk", model_id, "none", SPLIT_POINTS, SHAPES, times, modes, radio_w=1.0)
+    return MachineProfile("desk", MODEL, model_id, "none", SPLIT_POINTS, SHAPES, times, modes, radio_w=1.0)
 
 
 ROBOT_COSTS = machine(SPLIT_POINTS[:-1], 0.01).to_json()
@@ -86,8 +89,8 @@ class TakesPlans:
 
     @property
     def plans(self) -> list[dict[str, Any]]:
-        """The plans that were asked for, oldest first."""
-        return [values for values in self.asked if "split_point" in values]
+        """The whole plans that were asked for, oldest first; a person sets a parameter or two."""
+        return [values for values in self.asked if "robot_clock_hz" in values]
 
 
 class Desk:
@@ -102,18 +105,21 @@ class Desk:
             who: observer.node.create_publisher(DiagnosticArray, f"/laim/{who}_profile", qos.LATCHED)
             for who in ("robot", "edge")
         }
-        self._sent = 0
+        self._sent, self._next_s = 0, 0.0
 
     @property
     def report(self) -> PlanReport:
         """The newest that the planner has said."""
         return messages.plan_from_message(self._plans[-1]) if self._plans else PlanReport()
 
-    def wait_for(self, accept: Any, what: str) -> PlanReport:
-        """The first report from now on that is accepted."""
+    def wait_for(
+        self, accept: Callable[[PlanReport], bool], what: str, meanwhile: Callable[[], None] = lambda: None
+    ) -> PlanReport:
+        """The first report from now on that is accepted; `meanwhile` is called again and again until it comes."""
         seen = max(0, len(self._plans) - 1)
 
         def accepted() -> PlanReport | None:
+            meanwhile()
             reports = map(messages.plan_from_message, self._plans[seen:])
             return next((report for report in reports if accept(report)), None)
 
@@ -128,27 +134,28 @@ class Desk:
 
     def profile(self, who: str, costs: str, model_id: str = "m1") -> None:
         """Publishes the profile of `robot` or `edge`."""
-        profile = Profile(model="model of the desk", model_id=model_id, costs=costs)
+        profile = Profile(model=MODEL, model_id=model_id, costs=costs)
         self._profiles[who].publish(messages.profile_message(Header(), f"/{who}", profile))
 
-    def link(self, goodput_bps: float, round_trip_s: float = 0.004) -> None:
-        """Reports frames of two sizes that came back over a link that carries so much."""
-        for number in range(24):
-            size = PICTURE_BYTES if number % 2 else FEATURE_BYTES
+    def link(self, goodput_bps: float, accept: Callable[[PlanReport], bool], what: str) -> PlanReport:
+        """Reports frames that came back over a link that carries so much, until a report is accepted."""
+        return self.wait_for(accept, what, lambda: self._frames(goodput_bps))
+
+    def _frames(self, goodput_bps: float) -> None:
+        if time.monotonic() < self._next_s:
+            return
+        self._next_s = time.monotonic() + 0.05  # a camera's pace: more would be lost on a busy machine
+        for packet_bytes in (FEATURE_BYTES, PICTURE_BYTES):
             self._sent += 1
-            link_s = round_trip_s + 8 * size / goodput_bps
-            report = LinkReport(sequence=self._sent, packet_bytes=size, link_s=link_s, packets_sent=self._sent)
-            self._report(report)
+            link_s = 0.004 + 8 * packet_bytes / goodput_bps
+            self.tell(LinkReport(self._sent, packet_bytes=packet_bytes, link_s=link_s, packets_sent=self._sent))
 
     def silence(self, unanswered_s: float) -> None:
         """Reports that nothing comes back."""
-        self._report(LinkReport(sequence=UNKNOWN_SEQUENCE, unanswered_s=unanswered_s, packets_sent=self._sent))
+        self.tell(LinkReport(sequence=UNKNOWN_SEQUENCE, unanswered_s=unanswered_s, packets_sent=self._sent))
 
-    def link_message(self, report: LinkReport) -> None:
-        """Reports something else."""
-        self._report(report)
-
-    def _report(self, report: LinkReport) -> None:
+    def tell(self, report: LinkReport) -> None:
+        """Publishes a link report."""
         self._links.publish(messages.link_message(Header(stamp=Time()), "/robot", report))
 
     def battery(self, **fields: float) -> None:
