@@ -106,11 +106,11 @@ def test_restrictions_leave_only_what_they_name() -> None:
 
 def test_rows_of_the_quality_table_decide_what_there_is_and_what_it_costs() -> None:
     rows = {
-        Plan("qformer", 8, 4): (700.0, 0.05),
-        Plan("qformer", 8, 2): (400.0, 0.2),
-        Plan("input", 32, 8, "jpeg60"): (3000.0, 0.01),
-        Plan("output", 4, 8): (0.0, 0.12),
-        Plan("vit.2", 8, 4): (900.0, 0.0),  # the model has no such split point
+        Plan("qformer", 8, 4): (700, 0.05),
+        Plan("qformer", 8, 2): (400, 0.2),
+        Plan("input", 32, 8, "jpeg60"): (3000, 0.01),
+        Plan("output", 4, 8): (0, 0.12),
+        Plan("vit.2", 8, 4): (900, 0.0),  # the model has no such split point
     }
     choices = build_choices(whole_robot(), edge_profile(), quality_table(rows))
     found = {
@@ -118,6 +118,7 @@ def test_rows_of_the_quality_table_decide_what_there_is_and_what_it_costs() -> N
         for row, plan in enumerate(choices.plans)
     }
     assert found == {plan_key(plan): figures for plan, figures in rows.items() if plan.split_point != "vit.2"}
+    assert choices.packet_bytes.dtype == np.float64
     assert "500 frames" in choices.quality_source
     assert "theory" in build_choices(whole_robot(), edge_profile(), None).quality_source
 

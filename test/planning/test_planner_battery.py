@@ -102,3 +102,15 @@ def test_a_tight_battery_slows_the_clock() -> None:
     assert run.run(10).plan == Plan("vision", 8, 8, robot_clock_hz=1e9)  # equally good, and four times cheaper
     run.planner.goals = replace(MISSION, deadline_s=0.14)
     assert run.run(20).plan == Plan("vision", 8, 8, robot_clock_hz=2e9)
+
+
+def test_being_late_for_want_of_energy_is_not_said_to_be_for_want_of_a_plan() -> None:
+    run = story(goals=MISSION, period_s=1.0)
+    run.battery = lambda: battery(0.2)
+    run.run(60)
+    run.goodput_bps = 0
+    decision = run.run(20)
+    assert decision.plan == JPEG  # output comes in time, for 2.6 J of 0.2 J
+    assert not decision.report.feasible
+    assert decision.report.feasible_choices == 1
+    assert decision.report.reason.startswith("to be in time would cost more energy than it is worth; link silent")
