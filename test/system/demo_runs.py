@@ -25,6 +25,8 @@ class LaimRun:
         environment = {name: value for name, value in os.environ.items() if name != "ROS_DOMAIN_ID"}
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
         environment["PYTHONUNBUFFERED"] = "1"
+        # What one run measures on a busy machine must not be what the user's next one plans with.
+        environment["XDG_CACHE_HOME"] = str(folder / "cache")
         # A mark in the environment, inherited by all descendants, by which they are found again.
         self._mark = f"LAIM_TEST_RUN={os.getpid()}_{time.monotonic_ns()}"
         name, _, value = self._mark.partition("=")

@@ -13,11 +13,13 @@ import cv2
 import pytest
 from demo_runs import laim
 
+from laim_ros.demo.link import LINK
 from laim_ros.paths import checkpoints_directory
 
 NAME = "laim-mini-blip2"
 QUICK = ("--seconds", "5", "--start-limit", "270")
 ENDLESS = ("--seconds", "3600", "--start-limit", "270")
+NODES = ("camera", "shaper", "robot", "edge", "planner")
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +32,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(make_random_blip2(tmp_path_factory.mktemp("checkpoint") / "random"))
 
 
-def test_demo_shows_captions_and_writes_figures_and_a_contact_sheet(model: str, tmp_path: Path) -> None:
+def test_the_tour_shows_captions_and_writes_figures_and_a_contact_sheet(model: str, tmp_path: Path) -> None:
     # Long enough for several frames of each plan on a machine that is busy with other things.
-    tour = ("--seconds", "25", "--start-limit", "270")
+    tour = ("--tour", "--seconds", "25", "--start-limit", "270")
     with laim("demo", *tour, "--model", model, "--json", "figures/demo.json", folder=tmp_path) as run:
         status = run.end()
         assert status == 0, run.output + run.errors
@@ -88,18 +90,37 @@ def test_demo_with_a_plan_of_its_own_asks_and_keeps_to_it(model: str, tmp_path: 
         assert entry["right"] == (entry["answer"] == entry["true_answer"])
 
 
-def test_everything_on_the_robot(model: str, tmp_path: Path) -> None:
-    arguments = ("demo", *QUICK, "--split-point", "output", "--model", model, "--json", "demo.json")
-    with laim(*arguments, folder=tmp_path) as run:
-        assert run.end() == 0, run.output + run.errors
+def test_the_planner_follows_the_link_and_says_why(model: str, tmp_path: Path) -> None:
+    arguments = ("--seconds", "20", "--start-limit", "270", "--model", model, "--json", "demo.json")
+    with laim("demo", *arguments, folder=tmp_path) as run:
+        status = run.end()
+        assert status == 0, run.output + run.errors
+        assert run.descendants() == []
+    for node in NODES:
+        assert f"{node} ready" in run.output
     figures = json.loads((tmp_path / "demo.json").read_text())
-    assert {frame["packet_bytes"] for frame in figures["each_frame"]} == {0}
-    assert figures["latency_p50_s"] > 0
+    assert [each["goodput_bps"] for each in figures["link_set"]] == [phase.goodput_bps for phase in LINK]
+    assert "16 kbit/s (a token bucket inside this demo)" in run.output
+    charges = [each["charge"] for each in figures["battery"] if each["charge"] is not None]
+    assert charges[0] > 0.9
+    assert charges[-1] < 0.5
+    decided = [each for each in figures["plan_history"] if each["choices"]]
+    assert len(decided) >= 2, run.output
+    assert all(each["reason"] and each["deadline_s"] == figures["deadline_s"] for each in decided)
+    for each in decided:
+        assert f"plan: {each['plan']}, because {each['reason']}" in run.output
+    # What the planner decided is what was carried out.
+    split_points = {each["split_point"] for each in decided}
+    assert split_points & {frame["split_point"] for frame in figures["each_frame"]}
+    alone = [frame for frame in figures["each_frame"] if frame["split_point"] == "output"]
+    assert all(frame["packet_bytes"] == 0 and frame["latency_s"] > 0 for frame in alone)
+    assert any(frame["at_s"] > 14 for frame in figures["each_frame"]), "captions flow after the outage"
+    assert cv2.imread(str(tmp_path / "out" / "demo_sheet.png")).shape[0] > 396 + 84 + 400
 
 
 @pytest.mark.parametrize("when", [r"starting", r"camera ready", r"plan: "])
 def test_an_interrupt_leaves_no_process_behind(when: str, model: str, tmp_path: Path) -> None:
-    with laim("demo", *ENDLESS, "--model", model, folder=tmp_path) as run:
+    with laim("demo", "--tour", *ENDLESS, "--model", model, folder=tmp_path) as run:
         run.wait_for(when)
         assert run.end(signal.SIGINT) == 128 + signal.SIGINT
         assert run.descendants() == []
@@ -107,7 +128,7 @@ def test_an_interrupt_leaves_no_process_behind(when: str, model: str, tmp_path: 
 
 
 def test_being_terminated_leaves_no_process_behind_and_shows_what_there_was(model: str, tmp_path: Path) -> None:
-    with laim("demo", *ENDLESS, "--model", model, "--json", "demo.json", folder=tmp_path) as run:
+    with laim("demo", "--tour", *ENDLESS, "--model", model, "--json", "demo.json", folder=tmp_path) as run:
         run.wait_for(r"\n +[\d.]+s [✓✗] ")
         assert run.end(signal.SIGTERM) == 128 + signal.SIGTERM
         assert run.descendants() == []
@@ -117,14 +138,14 @@ def test_being_terminated_leaves_no_process_behind_and_shows_what_there_was(mode
 
 def test_being_killed_leaves_no_process_behind(model: str, tmp_path: Path) -> None:
     with laim("demo", *ENDLESS, "--model", model, folder=tmp_path) as run:
-        run.wait_for(r"plan: ")
-        assert len(run.descendants()) == 3
+        run.wait_for(r"planner ready")
+        assert len(run.descendants()) == len(NODES)
         run.end(signal.SIGKILL)
         run.wait_until_alone()
 
 
 def test_a_missing_model_is_one_clear_message(tmp_path: Path) -> None:
-    with laim("demo", "--model", "no/such/folder/here", "--start-limit", "270", folder=tmp_path) as run:
+    with laim("demo", "--tour", "--model", "no/such/folder/here", "--start-limit", "270", folder=tmp_path) as run:
         assert run.end() == 1
         assert run.descendants() == []
     message = run.errors.splitlines()[-1]
@@ -134,7 +155,7 @@ def test_a_missing_model_is_one_clear_message(tmp_path: Path) -> None:
 
 
 def test_a_node_that_dies_is_named_with_the_end_of_its_log(model: str, tmp_path: Path) -> None:
-    with laim("demo", *ENDLESS, "--model", model, folder=tmp_path) as run:
+    with laim("demo", "--tour", *ENDLESS, "--model", model, folder=tmp_path) as run:
         run.wait_for(r"plan: ")
         os.kill(run.node_pid("edge"), signal.SIGKILL)
         assert run.end() == 1
@@ -151,7 +172,7 @@ def test_a_split_point_that_the_model_does_not_have_is_one_clear_message(model: 
 
 
 def test_no_caption_in_time_says_which_node_is_late(model: str, tmp_path: Path) -> None:
-    with laim("demo", "--model", model, "--start-limit", "1", folder=tmp_path) as run:
+    with laim("demo", "--tour", "--model", model, "--start-limit", "1", folder=tmp_path) as run:
         assert run.end() == 1
         assert run.descendants() == []
     # The camera is quick: it may or may not have come up by then. The robot has not.
