@@ -85,9 +85,10 @@ def rejection(row: int, chosen: int, selection: Selection, choices: Choices, cos
     trouble = shortfall(row, costs, limits)
     if trouble:
         return f"needs {trouble}"
-    loss, best_loss = choices.quality_loss[row], choices.quality_loss[chosen]
-    if selection.feasible and loss > best_loss + limits.quality_tolerance:
-        return f"loses {100 * (loss - best_loss):.1f} points more"
+    # Against the best that keeps the limits, as `select` has it: the chosen one may be a little worse than that itself.
+    worse = choices.quality_loss[row] - choices.quality_loss[selection.timely & selection.affordable].min(initial=1.0)
+    if selection.feasible and worse > limits.quality_tolerance:
+        return f"{100 * worse:.1f} points worse than the best"
     if limits.price_per_j and costs.energy_j[row] > costs.energy_j[chosen]:
         return f"costs {joules_in_words(costs.energy_j[row] - costs.energy_j[chosen])} more than its quality is worth"
     if costs.energy_j[row] > costs.energy_j[chosen]:

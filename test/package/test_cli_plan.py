@@ -71,6 +71,8 @@ def test_the_winner_is_what_a_loop_over_the_rows_finds(
     assert chosen == rows[0]
     assert chosen == best
     for row in rows:
+        worse = row in keeping and row["quality_loss"] > least
+        assert ("points worse than the best" in row["why"]) == worse
         assert (row["why"] == "chosen") == row["chosen"]
         assert math.isclose(row["delay_s"], row["robot_s"] + row["link_s"] + row["edge_s"])
 
