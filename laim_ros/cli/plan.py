@@ -198,8 +198,8 @@ def _profiles(options: argparse.Namespace) -> tuple[MachineProfile, MachineProfi
 def _nothing_kept(role: str, model: str) -> CommandError:
     alone = ", or `none` for a robot alone" if role == "edge" else ""
     return CommandError(
-        f"no profile of the {role} is kept here for {model}: run `laim up` or `laim demo` once, or give "
-        f"--{role}-profile FILE{alone}; `laim plan --help` names examples"
+        f"no profile of the {role} is kept here for {model}: run `laim up` or `laim demo` once while the machine has "
+        f"nothing else to do, or give --{role}-profile FILE{alone}; `laim plan --help` names examples"
     )
 
 

@@ -1,6 +1,6 @@
 """What a loaded half of a model costs on this machine: every stage timed at start, and kept."""
 
-from laim_ros.profiling.kept import profile_cache
+from laim_ros.planning.kept import profile_cache
 from laim_ros.profiling.measure import TEXT_TOKENS
 from laim_ros.profiling.profile import OTHER_WIDTHS, profile_edge, profile_robot
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import tempfile
 from collections.abc import Iterable
 from contextlib import suppress
@@ -18,16 +17,6 @@ from laim_ros.models.identity import PACKED_FILE
 from laim_ros.planning.errors import PlanningError
 from laim_ros.planning.profiles import MachineProfile
 from laim_ros.profiling.machine import machine_name
-
-
-def profile_cache() -> Path:
-    """Where profiles are kept: `laim_ros/profiles` in $XDG_CACHE_HOME, or else in ~/.cache."""
-    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if not base.is_absolute():  # not set, or to be ignored by the standard that defines it
-        base = Path(os.path.expanduser("~"), ".cache")
-    if not base.is_absolute():  # a user without a home
-        base = Path(tempfile.gettempdir())
-    return base / "laim_ros" / "profiles"
 
 
 def file_of(half: RobotHalf | EdgeHalf, cache: Path) -> Path:

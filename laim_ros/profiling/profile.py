@@ -13,6 +13,7 @@ import torch
 
 from laim_ros.coinference import EdgeHalf, RobotHalf
 from laim_ros.models import SplitModel
+from laim_ros.planning.kept import profile_cache
 from laim_ros.planning.profiles import MachineProfile, PowerMode, StageTimes
 from laim_ros.power import Meter
 from laim_ros.profiling import kept, measure
@@ -42,7 +43,7 @@ _LEAST_CLOCK_SHARE = 1e-3
 _LEAST_SHARE = 0.8
 """Of a processor's time, below which figures are used once, but not kept for all later starts."""
 
-_CACHE = kept.profile_cache()
+_CACHE = profile_cache()
 
 
 def profile_robot(
