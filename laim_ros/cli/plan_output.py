@@ -22,6 +22,8 @@ from laim_ros.planning.reasons import joules_in_words, link_in_words, reason, re
 PIPE_COLUMNS = 120
 """Width where there is no terminal to ask."""
 
+_MOST_NOTES = 160
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -62,7 +64,7 @@ class Answer:
         return [self.selection.index, *(int(row) for row in rest if row != self.selection.index)]
 
     def shown(self, most: int) -> list[int]:
-        """At most so many rows of `ordered`: the best of every split point, then the second best, and so on.
+        """At most so many rows of `ordered`: the best of every kind of split point, then the second best, and so on.
 
         Half of them break a limit where there are so many, to show what keeps a better plan from being chosen.
         """
@@ -70,7 +72,7 @@ class Answer:
         rounds: Counter[tuple[bool, str]] = Counter()
         turn = {}
         for row in order:
-            group = bool(self.keeps[row]), self.choices.plans[row].split_point
+            group = bool(self.keeps[row]), self.choices.plans[row].split_point.partition(".")[0]
             turn[row] = rounds[group]
             rounds[group] += 1
         by_turn = sorted(order[1:], key=turn.__getitem__)
@@ -119,7 +121,9 @@ def print_json(answer: Answer) -> None:
         "quality_source": answer.choices.quality_source,
         "power_source": answer.choices.power_source,
         "robot": answer.robot.machine,
+        "robot_notes": answer.robot.notes,
         "edge": answer.edge.machine if answer.edge else None,
+        "edge_notes": answer.edge.notes if answer.edge else None,
         "model": answer.robot.model,
         "rows": [_row(answer, row) for row in answer.ordered()],
     }
@@ -149,9 +153,9 @@ def _table(answer: Answer, rows: list[int]) -> Table:
     choices, costs = answer.choices, answer.costs
     with_clock = any(plan.robot_clock_hz for plan in choices.plans)
     with_energy = bool(np.any(costs.energy_j > 0))
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1), header_style="bold")
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1), header_style="bold")
     table.add_column("split", no_wrap=True)
-    for heading in ("sends", "weights", *(["clock"] if with_clock else [])):
+    for heading in ("sends", "weights", *(["GHz"] if with_clock else [])):
         table.add_column(heading, justify="right", no_wrap=True)
     for heading in ("delay", "link", "energy", "bytes", "loss"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -163,7 +167,7 @@ def _table(answer: Answer, rows: list[int]) -> Table:
             plan.split_point,
             sends,
             "–" if plan.sends_picture else f"{plan.weight_bits} bits" + ("*" if choices.estimated[row] else ""),
-            *([f"{plan.robot_clock_hz / 1e9:g} GHz" if plan.robot_clock_hz else "–"] if with_clock else []),
+            *([f"{plan.robot_clock_hz / 1e9:.3g}" if plan.robot_clock_hz else "–"] if with_clock else []),
             seconds_in_words(costs.delay_s[row]),
             seconds_in_words(costs.link_s[row]),
             joules_in_words(costs.energy_j[row]) if with_energy else "–",
@@ -187,7 +191,8 @@ def _sources(answer: Answer) -> Iterator[str]:
 
 
 def _note(profile: MachineProfile) -> str:
-    return f" ({profile.notes})" if profile.notes else ""
+    notes = profile.notes if len(profile.notes) <= _MOST_NOTES else f"{profile.notes[:_MOST_NOTES]}…"
+    return f" ({notes})" if notes else ""
 
 
 def _budget(answer: Answer) -> str:
