@@ -30,6 +30,9 @@ from laim_ros.planning.planner import SILENT_AFTER_S
 from laim_ros.planning.refusals import REFUSED_FOR_S
 from laim_ros.records import LinkReport, PlanReport
 
+_PATIENCE_S = 1.0
+"""How long the end of the planner waits for the robot."""
+
 _AT_ONCE_S = 0.1
 """Least time between two decisions: a camera's every frame may be late."""
 
@@ -85,7 +88,7 @@ class PlannerNode(LaimNode):
             self.destroy_subscription(self._inputs.pop())
         self._topic.show(False)
         if self._probing and self._claim.may_set:
-            self._robot.set({"probe_period_s": 0.0}, time.monotonic())
+            self._robot.set_at_last({"probe_period_s": 0.0}, _PATIENCE_S)
         self._robot.destroy()
 
     def _subscribe(self, kind: type, topic: str, callback: Callable, profile: qos.QoSProfile):
@@ -215,7 +218,7 @@ class PlannerNode(LaimNode):
     def _take_refusal(self, answer: Answer, now_s: float) -> None:
         name = self._robot.name
         if "split_point" not in answer.asked:
-            self._refused_probe_s = answer.asked["probe_period_s"]
+            self._refused_probe_s, self._probing = answer.asked["probe_period_s"], False
             self._warn(f"{name} refuses probe_period_s {self._refused_probe_s:g}: {answer.refusal}")
             return
         refused = Plan(**answer.asked)
@@ -264,6 +267,7 @@ class PlannerNode(LaimNode):
             if robot.probe_period_s == probe_period_s:
                 self._probing = probe_period_s > 0
             elif probe_period_s != self._refused_probe_s:
+                self._probing = True  # unless it is refused, which is yet to be heard
                 robot.set({"probe_period_s": probe_period_s}, now_s)
 
     # What goes on, in words and figures.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -23,6 +25,9 @@ _PATIENCE_S = 2.0
 """How long an answer may take. Some never come: DDS drops those for a client that was not discovered yet."""
 
 
+_LOOK_S = 0.01
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What became of a request.
@@ -39,6 +44,11 @@ class Answer:
 def plan_values(plan: Plan) -> dict[str, ParameterValue]:
     """The robot's parameters for a plan."""
     return {name: getattr(plan, name) for name in _PLAN}
+
+
+def _setting(values: Mapping[str, ParameterValue]) -> SetParametersAtomically.Request:
+    parameters = [Parameter(name, value=value).to_parameter_msg() for name, value in values.items()]
+    return SetParametersAtomically.Request(parameters=parameters)
 
 
 class RobotParameters:
@@ -91,8 +101,24 @@ class RobotParameters:
 
     def set(self, values: Mapping[str, ParameterValue], now_s: float) -> None:
         """Asks the robot to take these values, all or none; `poll` tells what it says."""
-        parameters = [Parameter(name, value=value).to_parameter_msg() for name, value in values.items()]
-        self._ask(self._set, SetParametersAtomically.Request(parameters=parameters), values, now_s)
+        self._ask(self._set, _setting(values), values, now_s)
+
+    def set_at_last(self, values: Mapping[str, ParameterValue], patience_s: float) -> None:
+        """Asks the robot to take these values, and waits: a request whose sender leaves at once is lost at times.
+
+        For the end, when no executor takes answers any more: it takes them itself.
+        """
+        if not self._set.service_is_ready():
+            return
+        asked, until_s = self._set.call_async(_setting(values)), time.monotonic() + patience_s
+        while not asked.done() and time.monotonic() < until_s:
+            with self._set.handle:
+                header, response = self._set.handle.take_response(SetParametersAtomically.Response)
+            if header is None:
+                time.sleep(_LOOK_S)
+                continue
+            with contextlib.suppress(KeyError):  # one that nobody waits for
+                self._set.get_pending_request(header.request_id.sequence_number).set_result(response)
 
     def poll(self, now_s: float) -> Answer | None:
         """Takes in an answer that has come, or asks for what is not known; to be called now and then."""

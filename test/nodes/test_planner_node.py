@@ -126,7 +126,7 @@ def test_a_refused_plan_is_told_and_another_one_is_taken(world):
     world.wait_for_status(DiagnosticStatus.WARN, "/robot refuses pictures as jpeg90: no split_point here")
     assert report.split_point == "qformer"
     asked = [plan["split_point"] for plan in world.robot.plans[refused:]]
-    assert asked == ["input"], "it is not asked again and again"
+    assert asked.count("input") == 1, "it is not asked again and again"
     assert world.robot.value("split_point") == "qformer"
     world.robot.refuses.clear()
 

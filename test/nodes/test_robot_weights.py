@@ -120,6 +120,28 @@ def test_diagnostics_and_profile_tell_what_is_in_force(running, robot):
     assert costs.power_source != "assumed" or costs.modes[0].active_w == 7.0
 
 
+def test_a_planner_sets_the_plan_from_what_both_tell(running, robot):
+    plans = running.observer.subscribe(DiagnosticArray, "/laim/plan", qos.LATCHED)
+    allowed = {"split_points": ["vit.1"], "feature_bits": ["4"], "deadline_s": 3600.0}
+    with start_node("laim_ros.nodes.planner_node", parameters=allowed):
+        running.observer.wait_for(lambda: robot.wake().split_point == "vit.1", what="a frame of the planner's plan")
+        sent = robot.frame(picture(2))
+        assert (sent.split_point, sent.feature_bits, sent.error) == ("vit.1", 4, "")
+
+        def told() -> bool:
+            robot.wake()
+            return "link unknown" not in messages.plan_from_message(plans[-1]).reason
+
+        running.observer.wait_for(told, what="a plan for a link that was measured")
+        report = messages.plan_from_message(plans[-1])
+        assert (report.split_point, report.feasible, report.deadline_s) == ("vit.1", True, 3600.0)
+        assert 0 < report.delay_s < 3600
+        assert report.energy_j > 0
+        running.observer.wait_for(lambda: running.observer.get_parameter("/robot", "probe_period_s") == 2.0)
+    running.observer.wait_for(lambda: running.observer.get_parameter("/robot", "probe_period_s") == 0.0)
+    assert running.observer.get_parameter("/robot", "split_point") == "vit.1", "the plan outlives the planner"
+
+
 def test_the_edge_tells_what_its_stages_cost(running):
     running.observer.wait_for(lambda: running.edge_profiles, what="the edge's profile")
     profile = messages.profile_from(running.edge_profiles[-1])
