@@ -140,6 +140,8 @@ def test_before_any_packet_the_link_counts_as_free_and_old_news_as_true_and_both
         planner.observe_link(LinkReport(number, "output", 8, 8, robot_s=0.26, edge_s=0.0), 1.0 + number)
     assert "no news of the link for 19.0 s: it counts as it was" in told(planner, 20.0)
     assert planner.decide(20.0).plan != Plan("vision", 8, 8)
+    assert "no news of the link" not in told(planner, -1000.0)  # the clock was set back
+    assert "no news of the link for 20.0 s" in told(planner, -980.0)
 
 
 @pytest.mark.parametrize("goodput_bps", [0.4e6, 1.2e6])
@@ -218,9 +220,12 @@ def test_measured_energy_corrects_the_figures_and_names_its_source() -> None:
     decision = planner.decide(10.0)
     assert decision.report.energy_source == "rapl"
     assert decision.report.energy_j == pytest.approx(2 * 0.51, abs=0.05)
+    facts["energy_source"] = "broken"
     for number in range(9):  # a meter that runs backwards tells nothing
         planner.observe_link(LinkReport(number, "vision", 8, 8, "plain", **facts, energy_j=-3.0), 11.0 + number)
-    assert planner.decide(20.0).report.energy_j == pytest.approx(2 * 0.51, abs=0.05)
+    report = planner.decide(20.0).report
+    assert report.energy_j == pytest.approx(2 * 0.51, abs=0.05)
+    assert report.energy_source == "rapl"
 
 
 def test_at_input_the_loaded_head_stays_and_at_output_the_bits_of_the_features() -> None:
