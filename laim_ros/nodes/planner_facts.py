@@ -60,10 +60,14 @@ class Facts:
 
 
 def _quality(path: str, robot: MachineProfile) -> tuple[QualityTable | None, str]:
-    if not path:
-        return find_quality(robot.model, robot.model_id)
     try:
+        if not path:
+            return find_quality(robot.model, robot.model_id)
         table = QualityTable.read(Path(path).expanduser())
-    except PlanningError as error:
+    except (
+        PlanningError,
+        OSError,
+        RuntimeError,
+    ) as error:  # a folder that may not be entered, a home that is not known
         return None, f"{error}: plans are ranked by theory"
     return table, f"quality as measured on {table.frames} frames ({table.source})"

@@ -21,6 +21,8 @@ _Name = Annotated[str, Meta(max_length=200)]
 
 _VERSION = 1
 _MOST_JSON_BYTES = 1_000_000
+_MOST_SPLIT_POINTS, _MOST_WIDTHS, _MOST_MODES = 200, 16, 64
+"""Profiles come over the network, and every combination becomes a choice: these many are more than machines have."""
 
 
 class PowerMode(Struct, frozen=True, forbid_unknown_fields=True):
@@ -76,10 +78,10 @@ class MachineProfile(Struct, frozen=True, forbid_unknown_fields=True):
     model: _Name
     model_id: _Name
     engine: _Name
-    split_points: tuple[_Name, ...]
+    split_points: Annotated[tuple[_Name, ...], Meta(max_length=_MOST_SPLIT_POINTS)]
     shapes: dict[str, Annotated[tuple[_Size, ...], Meta(min_length=1, max_length=8)]]
-    times: Annotated[tuple[StageTimes, ...], Meta(min_length=1)]
-    modes: Annotated[tuple[PowerMode, ...], Meta(min_length=1)] = (PowerMode(),)
+    times: Annotated[tuple[StageTimes, ...], Meta(min_length=1, max_length=_MOST_WIDTHS)]
+    modes: Annotated[tuple[PowerMode, ...], Meta(min_length=1, max_length=_MOST_MODES)] = (PowerMode(),)
     code_s: dict[str, _Seconds] = {}
     radio_w: _Watts = 0.0
     power_source: _Name = "assumed"

@@ -95,6 +95,9 @@ def test_a_profile_that_cannot_be_read_leaves_the_one_before_of_the_same_model()
         assert facts.remarks[0].endswith("the one before counts")
         facts.tell(planner, "")
         assert planner.trouble == ""
+    modes = '{"clock_hz": 1.0},' * 1000
+    endless = ROBOT_COSTS.replace('"modes":[', f'"modes":[{modes}')
+    assert "Expected `array` of length <= 64" in facts.take("robot", profile(endless))
     facts.take("robot", profile("", model_id="another"))
     facts.tell(planner, "")
     assert planner.decide(2.0) is None
