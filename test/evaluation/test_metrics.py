@@ -27,7 +27,7 @@ def test_a_perfect_caption_beats_others() -> None:
     half = [text.split(" to the ")[0] for text in PERFECT]
     strangers = PERFECT[1:] + PERFECT[:1]
     exactly = [[text] for text in PERFECT]
-    # A quarter of 10 for each length of word groups, 1 to 4, that there is: a text of three words has no groups of four.
+    # A quarter of 10 for each length of word groups, 1 to 4, that it has: three words have no groups of four.
     highest = sum(2.5 * min(4, len(text.split())) for text in PERFECT) / len(PERFECT)
     assert cider_d_against(exactly, PERFECT) == pytest.approx(highest)
     assert cider_d_against(exactly, shouted) == pytest.approx(highest)
