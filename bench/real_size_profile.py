@@ -4,7 +4,7 @@
     python -m bench.real_size_profile --compute                  from specifications: jetson_robot, gpu_edge
 
 Both write to `bench/profiles` (`--folder` names another). `--compute` takes the times of resizing and coding from the
-measured files, so it belongs after `--measure`. Measuring takes 12 GB of memory and about ten minutes on an idle
+measured files, so it belongs after `--measure`. Measuring takes 9 GB of memory and about ten minutes on an idle
 machine; the real-size head is made first where the cache (that of `bench/head.py`) has none.
 """
 
