@@ -42,6 +42,13 @@ def test_a_packet_takes_its_bytes_over_the_goodput_and_the_latency() -> None:
     assert math.isclose(link.next_s, 0.55)  # the bucket has filled up since
     assert link.take(0.56) == [("f", "small")]
     assert link.next_s == math.inf
+    link.put("f", "late", 500, 9.0)
+    assert math.isclose(link.next_s, 9.0 + 0.4 + 0.05), "it holds no more than the burst, however long the pause"
+    assert link.take(10.0) == [("f", "late")]
+    link.put("f", "first", 60, 11.0)
+    link.put("f", "second", 60, 11.0)
+    assert link.take(11.051) == [("f", "first")]
+    assert math.isclose(link.next_s, 11.0 + 0.02 + 0.05), "and what the first left is the second's"
 
 
 def test_the_newest_packet_waits_and_replaces_the_older_one() -> None:
