@@ -27,12 +27,14 @@ class LinkForecast:
         seconds_per_byte: 8 / goodput, with the safety margin.
         least_s: what every packet takes at least: where goodput was never seen, and while one is waited for.
         known: False before the first packet came back; then the link counts as free of cost.
+        usual_seconds_per_byte: without the margin, for what is sent on average; None for the same.
     """
 
     round_trip_s: float = 0.0
     seconds_per_byte: float = 0.0
     least_s: float = 0.0
     known: bool = False
+    usual_seconds_per_byte: float | None = None
 
     @property
     def goodput_bps(self) -> float:
@@ -45,8 +47,9 @@ class LinkForecast:
         return np.where(packet_bytes > 0, needed_s, 0.0)
 
     def sending_s(self, packet_bytes: np.ndarray) -> np.ndarray:
-        """Seconds that the radio sends, without the round trip."""
-        return self.seconds_per_byte * packet_bytes
+        """Seconds that the radio usually sends, without the round trip."""
+        usual = self.usual_seconds_per_byte
+        return (self.seconds_per_byte if usual is None else usual) * packet_bytes
 
 
 class LinkForecaster:
@@ -95,15 +98,17 @@ class LinkForecaster:
         weights = np.exp(-(ages_s - ages_s.min()) / _MEMORY_S)
         if self._estimator.goodput_bps is None:
             # Round trip and transmission cannot be told apart: smaller packets as the usual, larger in proportion.
-            usual_s = _quantile(times_s, weights, quantile)
-            usual_bytes = _quantile(sizes_bytes, weights, 0.5)
-            return LinkForecast(0.0, usual_s / usual_bytes, max(usual_s, unanswered_s), known=True)
+            charge = times_s / sizes_bytes
+            charged, usual = (_quantile(charge, weights * sizes_bytes, share) for share in (quantile, 0.5))
+            least_s = max(_quantile(times_s, weights, quantile), unanswered_s)
+            return LinkForecast(0.0, charged, least_s, True, usual)
         round_trip_s = min(self._estimator.round_trip_s, float(np.min(times_s)))
         charge = np.maximum(times_s - round_trip_s, 0.0) / sizes_bytes
         # By size: the few bytes of a small packet would turn each hiccup into hours for a large one.
-        charged = _quantile(charge, weights * sizes_bytes, quantile)
+        charged, usual = (_quantile(charge, weights * sizes_bytes, share) for share in (quantile, 0.5))
         # Not below the longer memory: small packets alone cannot show that large ones have become cheap.
-        return LinkForecast(round_trip_s, max(charged, 8 / self._estimator.goodput_bps), unanswered_s, known=True)
+        longer = 8 / self._estimator.goodput_bps
+        return LinkForecast(round_trip_s, max(charged, longer), unanswered_s, True, usual)
 
 
 def _quantile(values: np.ndarray, weights: np.ndarray, share: float) -> float:
