@@ -129,6 +129,7 @@ class Story:
         noise: standard deviation of the link's goodput, as a share.
         battery: what it tells before every decision; None for nothing.
         spent_j: by all frames so far.
+        frames: that were sent so far.
         decisions: all so far.
     """
 
@@ -139,7 +140,7 @@ class Story:
         self.battery: Callable[[], Battery] | None = None
         self.spent_j = 0.0
         self._world, self._period_s, self._random = world, period_s, np.random.default_rng(seed)
-        self._frames = 0
+        self.frames = 0
         self._silent_since_s: float | None = None
 
     def run(self, seconds: float) -> Decision | None:
@@ -150,7 +151,7 @@ class Story:
                 self.planner.observe_battery(self.battery(), self.now_s)
             self.decisions.append(self.planner.decide(self.now_s))
             self._frame(self.planner.plan)
-            if self._frames % 4 == 0:
+            if self.frames % 4 == 0:
                 self._probe()
             self.now_s += self._period_s
         return self.decisions[-1]
@@ -161,7 +162,7 @@ class Story:
         return sum(decision is not None and decision.changed for decision in self.decisions)
 
     def _frame(self, plan: Plan) -> None:
-        self._frames += 1
+        self.frames += 1
         world, row = self._world, self._world.index(plan)
         robot_s, edge_s = world.robot_s[row] * self.robot_slower, world.edge_s[row] * self.edge_slower
         size = int(world.packet_bytes[row])
@@ -169,19 +170,19 @@ class Story:
         self.spent_j += world.active_w[row] * robot_s + (world.radio_w * link_s if 0 < link_s < math.inf else 0)
         facts = {"packet_bytes": size, "robot_s": robot_s, "edge_s": edge_s, "link_s": link_s}
         plan_facts = {name: getattr(plan, name) for name in ("split_point", "weight_bits", "feature_bits", "codec")}
-        self._tell(link_s, LinkReport(self._frames, **plan_facts, **facts, packets_sent=self._frames))
+        self._tell(link_s, LinkReport(self.frames, **plan_facts, **facts, packets_sent=self.frames))
 
     def _probe(self) -> None:
         size = int(self._random.integers(200, 16_000))
         link_s = self._link_s(size)
-        self._tell(link_s, LinkReport(1, packet_bytes=size, link_s=link_s, probe=True, packets_sent=self._frames))
+        self._tell(link_s, LinkReport(1, packet_bytes=size, link_s=link_s, probe=True, packets_sent=self.frames))
 
     def _tell(self, link_s: float, report: LinkReport) -> None:
         if math.isinf(link_s):  # as the robot does: twice a second, while the oldest packet has waited for a second
             self._silent_since_s = self.now_s if self._silent_since_s is None else self._silent_since_s
             if self.now_s - self._silent_since_s <= 1:
                 return
-            report = LinkReport(UNKNOWN_SEQUENCE, packets_sent=self._frames)
+            report = LinkReport(UNKNOWN_SEQUENCE, packets_sent=self.frames)
         elif not math.isnan(link_s):
             self._silent_since_s = None
         waited_s = 0.0 if self._silent_since_s is None else self.now_s - self._silent_since_s

@@ -19,8 +19,8 @@ from small_world import (
 )
 
 from laim_ros.plan import Plan
-from laim_ros.planning import Allowed, Battery, Planner, StageTimes
-from laim_ros.records import LinkReport
+from laim_ros.planning import Allowed, Battery, Goals, Planner, StageTimes
+from laim_ros.records import UNKNOWN_SEQUENCE, LinkReport
 
 
 def told(planner: Planner, now_s: float) -> str:
@@ -126,6 +126,35 @@ def test_a_silent_link_and_no_way_around_it_is_said_to_be_infeasible() -> None:
     assert silent.report.feasible_choices == 0
     assert silent.report.reason.startswith("no plan keeps all limits; link silent for ")
     assert silent.plan == JPEG  # all are late alike: the cheapest
+
+
+def test_a_silence_goes_on_until_somebody_says_otherwise() -> None:
+    run = story()
+    run.run(20)
+    run.planner.observe_link(LinkReport(UNKNOWN_SEQUENCE, unanswered_s=1.5), run.now_s)
+    sent = run.planner.decide(run.now_s + 5).costs.link_s
+    assert max(sent) > 6
+    assert run.planner.plan.split_point == "output"
+    answered = LinkReport(0, packet_bytes=500, link_s=0.01, probe=True)
+    run.planner.observe_link(answered, run.now_s + 6)
+    assert max(run.planner.decide(run.now_s + 10).costs.link_s) < 0.1
+
+
+def test_where_nothing_is_in_time_the_least_late_plan_runs_though_it_costs_more() -> None:
+    run = story(robot_profile(radio_w=0.0), goals=Goals(deadline_s=0.05))
+    assert run.run(20).plan == JPEG
+    run.goodput_bps = 20e3
+    decision = run.run(10)
+    assert decision.plan == Plan("qformer", 8, 2)
+    assert not decision.report.feasible
+
+
+def test_plans_of_the_same_short_name_are_told_apart() -> None:
+    quality = quality_table({Plan("qformer", 8, 8): (900.0, 0.1), Plan("qformer", 32, 8): (900.0, 0.0)})
+    run = story(goals=Goals(deadline_s=0.15), quality=quality)
+    reason = run.run(1).report.reason
+    assert "qformer at 8 bits (plain), weights at 8 bits needs 115 ms, " in reason
+    assert reason.endswith("qformer at 8 bits (plain), weights at 32 bits 175 ms of 150 ms")
 
 
 def test_before_any_packet_the_link_counts_as_free_and_old_news_as_true_and_both_are_said() -> None:
@@ -243,15 +272,16 @@ def test_at_input_the_loaded_head_stays_and_at_output_the_bits_of_the_features()
 def test_refused_plans_are_left_out_for_a_while_and_the_others_weighed_by_their_own_figures() -> None:
     run = story()
     planner = run.planner
-    planner.refuse(Plan("vision", 8, 8), run.now_s)
-    assert run.run(15).plan == JPEG  # the best that is left
-    run.goodput_bps = 100e3
-    assert run.run(10).plan == START
-    planner.refuse(Plan("vision", 8, 8), run.now_s)
+    run.run(15)
+    run.goodput_bps = 300e3
+    planner.refuse(JPEG, run.now_s)
+    assert run.run(15).plan == START  # the best that is left
+    planner.refuse(JPEG, run.now_s)
     run.goodput_bps = 20e6
-    assert run.run(25).plan == JPEG
-    decision = run.run(20)
-    assert decision.plan == Plan("vision", 8, 8)
+    assert run.run(15).plan == Plan("vision", 8, 8)
+    run.goodput_bps = 300e3
+    decision = run.run(40)
+    assert decision.plan == JPEG  # refused long ago
     for plan in decision.choices.plans:
         planner.refuse(plan, run.now_s)
     planner.plan = Plan("vit.1", 1, 1)

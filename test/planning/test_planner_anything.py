@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from dataclasses import fields, replace
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_world import MISSION, QUALITY, START, edge_profile, quality_table, robot_profile, whole_robot
@@ -48,6 +51,40 @@ EVENTS = st.lists(st.one_of(REPORTS, REPORTS, REPORTS, BATTERIES, PROFILES, st.b
 STEPS = st.sampled_from([0.0, 0.1, 1.0, 20.0, -0.5, -1e4, 1e6])
 
 
+def checked(planner: Planner, now_s: float) -> None:
+    """Decides, and looks whether the decision can be carried out and told."""
+    decision = planner.decide(now_s)
+    if decision is None:
+        assert planner.trouble
+        return
+    assert decision.plan == planner.plan
+    assert decision.choices.index(decision.plan) is not None
+    for column in (decision.costs.delay_s, decision.costs.energy_j):
+        assert np.isfinite(column).all()
+        assert (column >= 0).all()
+    report = decision.report
+    assert report.energy_budget_j >= 0
+    assert report.reason
+    assert not report.feasible or report.feasible_choices
+
+
+@pytest.mark.parametrize("field", [item.name for item in fields(LinkReport) if item.type in ("float", "int")])
+def test_any_figure_of_a_report_may_be_nonsense(field: str) -> None:
+    figures = [0, 1e-300, -1e300, 1e300, math.nan, math.inf, -math.inf]
+    if LinkReport.__dataclass_fields__[field].type == "int":
+        figures = [0, -1, -(10**400), 10**400]
+    sane = LinkReport(0, "vision", 8, 8, "plain", 18_000, 0.05, 0.01, 0.04, 0.1, packets_sent=1)
+    with np.errstate(invalid="raise", divide="raise"):
+        for figure, probe in itertools.product(figures, (False, True)):
+            planner = Planner(MISSION, Allowed(), START, 0.0)
+            planner.set_profiles(whole_robot(), edge_profile(), QUALITY)
+            planner.observe_battery(Battery(percentage=0.5), 0.0)
+            checked(planner, 0.0)
+            for number in range(3):
+                planner.observe_link(replace(sane, probe=probe, **{field: figure}), 1.0 + number)
+                checked(planner, 1.0 + number)
+
+
 @settings(deadline=None, max_examples=60, derandomize=True)
 @given(EVENTS, st.lists(STEPS, min_size=25, max_size=25), st.sampled_from([whole_robot(), robot_profile()]))
 def test_whatever_comes_there_is_a_decision_among_the_choices(
@@ -67,16 +104,4 @@ def test_whatever_comes_there_is_a_decision_among_the_choices(
                 planner.set_profiles(*event)
             elif event:
                 planner.refuse(planner.plan, now_s)
-            decision = planner.decide(now_s)
-            if decision is None:
-                assert planner.trouble
-                continue
-            assert decision.plan == planner.plan
-            assert decision.choices.index(decision.plan) is not None
-            for column in (decision.costs.delay_s, decision.costs.energy_j):
-                assert np.isfinite(column).all()
-                assert (column >= 0).all()
-            report = decision.report
-            assert report.energy_budget_j >= 0
-            assert report.reason
-            assert not report.feasible or report.feasible_choices
+            checked(planner, now_s)

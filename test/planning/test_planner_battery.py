@@ -6,10 +6,10 @@ import math
 from dataclasses import replace
 
 import pytest
-from small_world import JPEG, MISSION, story, whole_robot
+from small_world import JPEG, MISSION, QUALITY, START, Story, edge_profile, robot_profile, story, whole_robot
 
 from laim_ros.plan import Plan
-from laim_ros.planning import Battery, PowerMode
+from laim_ros.planning import Allowed, Battery, Planner, PowerMode, build_choices
 from laim_ros.records import LinkReport
 
 
@@ -114,3 +114,30 @@ def test_being_late_for_want_of_energy_is_not_said_to_be_for_want_of_a_plan() ->
     assert not decision.report.feasible
     assert decision.report.feasible_choices == 1
     assert decision.report.reason.startswith("to be in time would cost more energy than it is worth; link silent")
+
+
+def test_with_nothing_left_to_spend_a_plan_that_comes_in_time_replaces_one_that_does_not() -> None:
+    """Both cost the same, and the other comes 5 ms sooner."""
+    planner = Planner(MISSION, Allowed(split_points=("qformer",)), START, 1000.0)
+    planner.set_profiles(robot_profile(radio_w=0.0), edge_profile(), QUALITY)
+    run = Story(planner, build_choices(robot_profile(), edge_profile(), QUALITY))
+    run.battery = lambda: battery(0.1)
+    run.goodput_bps, run.round_trip_s = 1e6, 0.19
+    decision = run.run(20)
+    assert decision.plan == Plan("qformer", 8, 2)
+    assert not decision.report.feasible
+
+
+@pytest.mark.parametrize("lost", [0, 1000])
+def test_frames_that_never_came_back_have_cost_as_much(lost: int) -> None:
+    """2 J each, where 0.4 J is the budget and vision takes 0.54 J: after a thousand it cannot be had any more."""
+    run = story(goals=MISSION, period_s=1.0)
+    run.battery = lambda: battery(0.3)
+    run.run(60)
+    facts = {"packet_bytes": 18_000, "robot_s": 0.051, "link_s": 0.01, "edge_s": 0.041, "energy_j": 2.0}
+    run.frames += 1 + lost
+    run.planner.observe_link(LinkReport(1, "vision", 8, 8, "plain", **facts, packets_sent=run.frames), run.now_s)
+    run.run(10)
+    run.decisions.clear()
+    run.run(60)
+    assert any(decision.plan == Plan("vision", 8, 8) for decision in run.decisions) == (not lost)
