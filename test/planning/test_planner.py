@@ -270,18 +270,13 @@ def test_at_input_the_loaded_head_stays_and_at_output_the_bits_of_the_features()
 
 
 def test_refused_plans_are_left_out_for_a_while_and_the_others_weighed_by_their_own_figures() -> None:
-    run = story()
+    run = story(plan=Plan("qformer", 8, 2))
     planner = run.planner
-    run.run(15)
-    run.goodput_bps = 300e3
-    planner.refuse(JPEG, run.now_s)
-    assert run.run(15).plan == START  # the best that is left
-    planner.refuse(JPEG, run.now_s)
-    run.goodput_bps = 20e6
-    assert run.run(15).plan == Plan("vision", 8, 8)
-    run.goodput_bps = 300e3
-    decision = run.run(40)
-    assert decision.plan == JPEG  # refused long ago
+    planner.refuse(Plan("vision", 8, 8), run.now_s)
+    assert run.run(0.5).plan.split_point == "input"  # the best that is left
+    assert run.run(28).plan.split_point == "input"
+    decision = run.run(5)
+    assert decision.plan == Plan("vision", 8, 8)
     for plan in decision.choices.plans:
         planner.refuse(plan, run.now_s)
     planner.plan = Plan("vit.1", 1, 1)
