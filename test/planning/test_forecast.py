@@ -82,6 +82,21 @@ def test_small_packets_show_what_a_sag_would_do_to_large_ones() -> None:
     assert seconds_for(link.forecast(), 14_000) == pytest.approx(ROUND_TRIP_S + 8 * 14_000 / 100e3, rel=0.3)
 
 
+def test_small_packets_alone_do_not_show_that_large_ones_have_become_cheap() -> None:
+    link = Link()
+    link.send(40, 200e3, (2_000, 14_000), 1.0)
+    link.send(24, 20e6, (300, 300), 2.5)
+    assert seconds_for(link.forecast(), 8_000) > 0.3
+
+
+def test_hiccups_of_tiny_packets_are_not_charged_to_large_ones() -> None:
+    link = Link(noise_s=0.01)
+    for _ in range(20):
+        link.send(1, 5e6, (2_000, 14_000), 0.2)
+        link.send(3, 5e6, (24, 24), 0.2)
+    assert seconds_for(link.forecast(), 14_000) < 0.2
+
+
 @pytest.mark.parametrize("period_s", [0.2, 1.0])
 def test_recovers_within_fifteen_seconds_of_a_sag(period_s: float) -> None:
     link = Link()
