@@ -105,7 +105,7 @@ def test_select_answers_for_any_figures(
     rows: list[tuple], deadline_s: float, energy_j: float, tolerance: float
 ) -> None:
     losses, delays, energies = map(list, zip(*rows, strict=True))
-    limits = Limits(deadline_s, energy_j, tolerance)
+    limits = Limits(deadline_s, energy_j, quality_tolerance=tolerance)
     found = select(of_losses(losses), Costs(np.array(delays), np.zeros(len(rows)), np.array(energies)), limits)
     keeps = [delay <= deadline_s and energy <= energy_j for _, delay, energy in rows]
     assert found.feasible == keeps[found.index] == any(keeps)
