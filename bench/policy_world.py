@@ -318,6 +318,10 @@ class Robot:
         arrived_s = done_s + self._round_trips_s[number]
         edge_s *= float(self.trace.edge_load[min(int(arrived_s), HOUR_S - 1)])
         edge_wait_s = max(0.0, self._edge_free_s - arrived_s)
+        if edge_wait_s > self.mission.period_s:  # the edge, too, takes the newest and lets the others go
+            self.outcome.deadline_misses += 1
+            self._note(number, row, math.inf)
+            return
         self._edge_free_s = arrived_s + edge_wait_s + edge_s
         self._conclude(
             number, row, now_s, ready_s, robot_s, waited_s, arrived_s - ready_s, edge_s + edge_wait_s, loss, edge_wait_s

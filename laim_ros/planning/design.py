@@ -35,12 +35,14 @@ class Limits:
     Attributes:
         deadline_s: from the image to its result; infinite for none.
         energy_j: the robot's for any one frame; infinite for none.
+        late_energy_j: the same for a frame that will be late anyway: savings are not spent on it.
         quality_tolerance: losses that differ by less count as equal: what a table of so many frames cannot tell apart.
         price_per_j: quality loss that a joule must save, where the mean energy of many frames is limited.
     """
 
     deadline_s: float = math.inf
     energy_j: float = math.inf
+    late_energy_j: float = math.inf
     quality_tolerance: float = 0.0
     price_per_j: float = 0.0
 
@@ -116,8 +118,9 @@ def select(choices: Choices, costs: Costs, limits: Limits) -> Selection:
         near = pool & (loss <= loss[pool].min() + limits.quality_tolerance)
         index = _least(near, costs.energy_j, costs.delay_s, loss)
         return Selection(index, bool(feasible[index]), timely, affordable)
-    if affordable.any():
-        pool = affordable & (costs.delay_s <= (1 + _ALIKE) * costs.delay_s[affordable].min())
+    affordable_late = costs.energy_j <= min(limits.energy_j, limits.late_energy_j)
+    if affordable_late.any():
+        pool = affordable_late & (costs.delay_s <= (1 + _ALIKE) * costs.delay_s[affordable_late].min())
         index = _least(pool, costs.energy_j, costs.delay_s, choices.quality_loss)
     else:
         pool = costs.energy_j <= (1 + _ALIKE) * costs.energy_j.min()

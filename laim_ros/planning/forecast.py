@@ -13,6 +13,9 @@ from laim_ros.planning.link import LinkEstimator
 _MEMORY_S = 5.0
 """Age at which an observation counts 1/e as much for the margin: the length of a short fade."""
 
+MOST_SENDING_S = 5.0
+"""A packet older than this is given up: the lifespan of laim/features."""
+
 _MOST_KEPT = 64
 _UNUSUAL, _MOST_USUAL = 2.0, 8
 _LONGEST_S = 3600.0
@@ -47,9 +50,9 @@ class LinkForecast:
         return np.where(packet_bytes > 0, needed_s, 0.0)
 
     def sending_s(self, packet_bytes: np.ndarray) -> np.ndarray:
-        """Seconds that the radio usually sends, without the round trip."""
+        """Seconds that the radio usually sends, without the round trip and what is spent waiting in an outage."""
         usual = self.usual_seconds_per_byte
-        return (self.seconds_per_byte if usual is None else usual) * packet_bytes
+        return np.minimum((self.seconds_per_byte if usual is None else usual) * packet_bytes, MOST_SENDING_S)
 
 
 class LinkForecaster:
@@ -105,10 +108,10 @@ class LinkForecaster:
         round_trip_s = min(self._estimator.round_trip_s, float(np.min(times_s)))
         charge = np.maximum(times_s - round_trip_s, 0.0) / sizes_bytes
         # By size: the few bytes of a small packet would turn each hiccup into hours for a large one.
-        charged, usual = (_quantile(charge, weights * sizes_bytes, share) for share in (quantile, 0.5))
+        charged = _quantile(charge, weights * sizes_bytes, quantile)
         # Not below the longer memory: small packets alone cannot show that large ones have become cheap.
         longer = 8 / self._estimator.goodput_bps
-        return LinkForecast(round_trip_s, max(charged, longer), unanswered_s, True, usual)
+        return LinkForecast(round_trip_s, max(charged, longer), unanswered_s, True, longer)
 
 
 def _quantile(values: np.ndarray, weights: np.ndarray, share: float) -> float:

@@ -13,13 +13,13 @@ from statistics import median
 import numpy as np
 
 from laim_ros.plan import Plan
+from laim_ros.planning.account import EnergyAccount
 from laim_ros.planning.choices import Allowed, Choices, build_choices
 from laim_ros.planning.costs import RunningRatio
 from laim_ros.planning.design import Corrections, Costs, Limits, Selection, expected_costs, priced_loss, select
 from laim_ros.planning.forecast import LinkForecast, LinkForecaster
 from laim_ros.planning.policy import (
     Battery,
-    EnergyAccount,
     Goals,
     charge,
     delay_budget_s,
@@ -94,6 +94,7 @@ class Planner:
         self._last: tuple[float, int] | None = None
         self._sent_frame_j = math.nan
         self._forecasted = LinkForecast()
+        self._price_per_j, self._priced_s = 0.0, -math.inf
         self._periods_s: deque[float] = deque(maxlen=_MEMORY_FRAMES)
         self._waits_s: deque[float] = deque(maxlen=_MEMORY_FRAMES)
         self._ratios = {name: RunningRatio(_MEMORY_FRAMES) for name in ("robot", "edge", "packet_bytes", "energy")}
@@ -175,6 +176,8 @@ class Planner:
             self._link.update(report.packet_bytes, report.link_s, now_s)
         if measured or self._unanswered_s > 0:  # a frame that the robot finished by itself is no news of the link
             self._heard_s = now_s
+        if report.probe and math.isfinite(self._budget_j):
+            self._account.spend(self._sending_j(report))
         if report.probe or report.sequence == UNKNOWN_SEQUENCE:
             return
         lost = self._count_lost(report, now_s)
@@ -183,8 +186,8 @@ class Planner:
         spent_j = self._correct(report, self.plan.robot_clock_hz if robot_clock_hz is None else robot_clock_hz)
         self._account.settle(self._budget_j, spent_j)
         if report.packet_bytes > 0 and math.isfinite(spent_j):
-            self._sent_frame_j = spent_j
-        for _ in range(lost):  # they have cost as much as the last one that came back
+            self._sent_frame_j = spent_j - self._sending_j(report)
+        for _ in range(lost):  # they have cost as much as the last one that came back, but for the radio
             self._account.settle(self._budget_j, self._sent_frame_j)
 
     def _count_lost(self, report: LinkReport, now_s: float) -> int:
@@ -221,15 +224,19 @@ class Planner:
         self._ratios["edge"].update(report.edge_s - report.edge_wait_s, float(choices.edge_s[row]))
         size_bytes = min(max(0, report.packet_bytes), _MOST_BYTES)
         self._ratios["packet_bytes"].update(size_bytes, float(choices.packet_bytes[row]))
-        sending_s = float(self._forecasted.sending_s(size_bytes))
-        if report.link_s < sending_s:
-            sending_s = max(0.0, report.link_s)
-        expected_j = float(choices.active_w[row]) * robot_s + choices.radio_w * sending_s
+        expected_j = float(choices.active_w[row]) * robot_s + self._sending_j(report)
         if 0 <= report.energy_j < math.inf:
             self._energy_source = report.energy_source
             self._ratios["energy"].update(report.energy_j, expected_j)
             return report.energy_j
         return expected_j
+
+    def _sending_j(self, report: LinkReport) -> float:
+        """What the radio needed: for no longer than the packet was under way, part of which it may have waited."""
+        if self._choices is None or not math.isfinite(report.link_s):
+            return 0.0
+        usual_s = float(self._forecasted.sending_s(min(max(0, report.packet_bytes), _MOST_BYTES)))
+        return self._choices.radio_w * min(usual_s, max(0.0, report.link_s))
 
     # What follows from it.
 
@@ -243,10 +250,15 @@ class Planner:
         self._switched_s, self._battery_s = min(self._switched_s, now_s), min(self._battery_s, now_s)
         self._heard_s, self._unanswered_at_s = min(self._heard_s, now_s), min(self._unanswered_at_s, now_s)
         goals, remarks = self.goals, [remark for remark in (self._trouble, self._quality_remark) if remark]
-        link, link_words = self._forecast(now_s, remarks)
+        link, link_words = self._forecast(choices, now_s, remarks)
         limits = self._limits(now_s, remarks)
         wait_s = median(self._waits_s) if self._waits_s else 0.0
         costs = expected_costs(choices, link, self.corrections, wait_s)
+        if math.isfinite(self._budget_j) and now_s - self._priced_s >= self.frame_period_s:  # once per frame
+            can_pay = costs.energy_j <= max(limits.energy_j, float(costs.energy_j.min()))
+            loss = priced_loss(choices, costs, replace(limits, price_per_j=0.0))
+            self._account.meet(costs.energy_j[can_pay], loss[can_pay])
+            self._priced_s = now_s
         selection = select(choices, costs, limits)
         # A new plan must have something to spare, or the next hiccup would end it; the plan in force need not.
         strict = select(choices, costs, replace(limits, deadline_s=limits.deadline_s / (1 + goals.margin)))
@@ -291,11 +303,11 @@ class Planner:
             return replace(plan, feature_bits=self.plan.feature_bits)
         return plan
 
-    def _forecast(self, now_s: float, remarks: list[str]) -> tuple[LinkForecast, str]:
-        goals = self.goals
-        unanswered_s = self._unanswered_s
+    def _forecast(self, choices: Choices, now_s: float, remarks: list[str]) -> tuple[LinkForecast, str]:
+        goals, unanswered_s = self.goals, self._unanswered_s
         if unanswered_s > 0:  # it goes on, whether or not anybody says so
             unanswered_s += min(now_s - self._unanswered_at_s, goals.link_timeout_s)
+            unanswered_s = max(0.0, unanswered_s - self._edge_s(choices))
         link = self._link.forecast(now_s, goals.link_quantile, unanswered_s)
         self._forecasted = link
         age_s = now_s - self._heard_s
@@ -304,6 +316,14 @@ class Planner:
         elif age_s > goals.link_timeout_s:
             remarks.append(f"no news of the link for {seconds_in_words(age_s)}: it counts as it was")
         return link, link_in_words(link, unanswered_s, SILENT_AFTER_S)
+
+    def _edge_s(self, choices: Choices) -> float:
+        """How long the edge may take for a frame of the plan in force: so long, no answer says nothing of the link."""
+        row = choices.index(self.plan)
+        if row is None:
+            return 0.0
+        waits_s = median(self._waits_s) if self._waits_s else 0.0
+        return waits_s + (1 + self.goals.margin) * float(choices.edge_s[row]) * self._ratios["edge"].value
 
     def _limits(self, now_s: float, remarks: list[str]) -> Limits:
         goals = self.goals
@@ -314,11 +334,14 @@ class Planner:
         if budget.remark:
             remarks.append(budget.remark)
         self._budget_j = budget.value
+        if now_s - self._priced_s >= period_s:
+            self._price_per_j = self._account.price_per_j(budget.value, max(left_s, 0.0) / period_s)
         return Limits(
             deadline_s=delay_budget_s(goals.deadline_s),
-            energy_j=math.inf if budget.value > 0 else 0.0,
+            energy_j=self._account.most_j(budget.value, 1 + goals.dwell_s / period_s),
+            late_energy_j=budget.value,
             quality_tolerance=goals.quality_tolerance,
-            price_per_j=self._account.price_per_j(budget.value, goals.saving_s / period_s),
+            price_per_j=self._price_per_j,
         )
 
     def _worth_it(

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 _SECONDS_PER_HOUR = 3600.0
 _LEAST_MISSION_S = 1.0
-_MOST_BUDGETS = 20.0
-_MOST_PRICE = 1e9
 _ROUNDING = 1.05
 """Up to which a battery's share of its charge is a full one, and not percent."""
+_ROUNDING_LOSS = 1e-9
+"""Losses come from a table with three digits, and often differ by just the tolerance."""
 _LEAST_SHARE = 0.01
 """From which the charge of a battery tells its capacity."""
 
@@ -58,8 +58,8 @@ class Goals:
     battery_share: float = 0.2
     battery_reserve: float = 0.1
     battery_capacity_wh: float = 0.0
-    saving_s: float = 60.0
-    quality_tolerance: float = 0.01
+    saving_s: float = 600.0
+    quality_tolerance: float = 0.003
     link_quantile: float = 0.9
     link_timeout_s: float = 10.0
     battery_timeout_s: float = 30.0
@@ -141,37 +141,6 @@ def delay_budget_s(deadline_s: float) -> float:
     return deadline_s if deadline_s > 0 else math.inf
 
 
-class EnergyAccount:
-    """Keeps the mean energy per frame at its budget, although single frames cost more or less.
-
-    A frame may cost many times the budget if others pay for it, so the budget is no limit on each one. What was spent
-    beyond it is a debt, and the larger the debt, the more quality a joule must bring: a plan counts as its quality loss
-    plus price times energy. This is the drift-plus-penalty rule of Lyapunov optimisation [Neely, Stochastic Network
-    Optimization, 2010], which comes as near to the best mean quality under a mean budget as its memory is long. While
-    more was saved than spent, energy has no price.
-    """
-
-    def __init__(self) -> None:
-        self.debt_j = 0.0
-
-    def settle(self, budget_j: float, spent_j: float) -> None:
-        """Takes in one frame; there is no debt against an unlimited budget."""
-        if math.isfinite(budget_j) and 0 <= spent_j < math.inf:
-            # One reading that is far off must not stop the robot for the rest of its mission.
-            self.debt_j += min(spent_j, _MOST_BUDGETS * budget_j) - budget_j
-
-    def price_per_j(self, budget_j: float, frames: float) -> float:
-        """Quality loss that a joule must save: at `frames` budgets of debt, one budget is worth all quality.
-
-        Args:
-            budget_j: mean energy of a frame; infinite for no limit.
-            frames: memory of the account, at least 1.
-        """
-        if not 0 < budget_j < math.inf:
-            return 0.0
-        return min(max(0.0, self.debt_j) / budget_j / (max(frames, 1.0) * budget_j), _MOST_PRICE)
-
-
 def should_switch(
     goals: Goals,
     *,
@@ -193,7 +162,7 @@ def should_switch(
         return feasible_then
     better = gain_loss > goals.quality_tolerance
     # Quality goes first: a plan that is only cheaper must not be worse, such as one with more of the deadline to spare.
-    cheaper = gain_energy > goals.margin and gain_loss >= -goals.quality_tolerance
+    cheaper = gain_energy > goals.margin and gain_loss >= -goals.quality_tolerance - _ROUNDING_LOSS
     return (better or cheaper) and since_switch_s >= goals.dwell_s
 
 
