@@ -1,6 +1,6 @@
 # Each target does its own set-up in .venv. A fresh machine needs x86-64 Linux, Python 3.11 to 3.14, git and make; no ROS.
 #
-#   make demo      camera, robot and edge on this machine, with a live table
+#   make demo      camera, robot, edge and planner on this machine, with a live table
 #   make test      lint and all tests
 #   make lint      ruff: rules and formatting
 #   make format    let ruff rewrite what it can

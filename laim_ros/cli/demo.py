@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from laim_ros.demo.settings import DemoSettings
 
 NAME = "demo"
-HELP = "watch camera, robot and edge caption a synthetic world, and see how well"
+HELP = "watch camera, robot, edge and planner caption a synthetic world, and see how well"
 DESCRIPTION = """\
 Starts a camera of synthetic scenes with a draining battery, a robot, an edge and a planner, each in a process of its
 own, and shows every frame's caption beside the true one. Between robot and edge stands a token bucket, a made-up link
