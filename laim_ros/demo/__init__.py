@@ -1,1 +1,1 @@
-"""The demo: camera, robot, edge and planner in processes of their own, watched, scored and summed up. Plain code, no ROS."""
+"""The demo: camera, robot, edge and planner in processes of their own, watched, scored, summed up. No ROS in here."""
