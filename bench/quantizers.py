@@ -24,6 +24,7 @@ from safetensors.torch import load_file
 
 from bench.circumstances import cpu_name, version_of
 from laim_ros.evaluation.metrics import cider_d, score_captions
+from laim_ros.planning.rate_distortion import best_scalar, exact_distortion, paper_upper_bound
 from laim_ros.quantization import exponential, power_of_two, statistics, uniform
 from laim_ros.quantization.nested import derive, quantize_nested
 from laim_ros.quantization.quantize import QUANTIZER_NAMES, quantize
@@ -89,9 +90,9 @@ def distortions(folder: Path, granularity: str) -> list[dict]:
             row |= {name: mean_distortion(weights, approximation(name, bits, granularity)) for name in COLUMNS}
             row |= {
                 "nested_to_uniform": row["nested"] / row["uniform"],
-                "best_scalar": statistics.best_scalar(bits - 1),
-                "exact": statistics.rate_distortion(bits - 1),
-                "paper_upper_bound": statistics.paper_upper_bound(bits - 1),
+                "best_scalar": best_scalar(bits - 1),
+                "exact": exact_distortion(bits - 1),
+                "paper_upper_bound": paper_upper_bound(bits - 1),
             }
             rows.append(row)
     return rows

@@ -260,11 +260,8 @@ PLANNER: tuple[Parameter, ...] = (
     Parameter("battery_reserve", 0.1, "Charge that must be left when the mission ends.", 0.0, 1.0, live=True),
     Parameter("battery_capacity_wh", 0.0, "Of the full battery; 0 takes what the battery tells.", 0.0, 1e6, live=True),
     Parameter("battery_timeout_s", 30.0, "News of the battery older than this are stale.", 0.1, 3600.0, live=True),
-    Parameter(
-        "saving_s", 600.0, "How long spending may be out of step with the energy budget.", 0.0, 3600.0, live=True
-    ),
     Parameter("quality", "", "Quality table (a file of `laim calibrate`); empty looks for the model's own.", live=True),
-    Parameter("quality_tolerance", 0.01, "Quality losses that differ by less count as equal.", 0.0, 1.0, live=True),
+    Parameter("quality_tolerance", 0.003, "Quality losses that differ by less count as equal.", 0.0, 1.0, live=True),
     Parameter(
         "link_quantile", 0.9, "Share of the link's recent packets that a forecast must cover.", 0.5, 1.0, live=True
     ),

@@ -66,8 +66,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--tolerance",
         type=number(0, 1),
-        default=0.01,
-        help="quality losses that differ by less count as equal (default: 0.01)",
+        default=0.003,
+        help="quality losses that differ by less count as equal (default: 0.003)",
     )
     choice = parser.add_argument_group("what may be chosen; words separated by commas (default: everything known)")
     add = choice.add_argument
@@ -152,7 +152,7 @@ def limits_from(options: argparse.Namespace, remarks: list[str]) -> Limits:
         if budget.remark:
             remarks.append(budget.remark)
     deadline_s = delay_budget_s(0.0 if options.deadline is None else options.deadline)
-    return Limits(deadline_s, energy_j, options.tolerance)
+    return Limits(deadline_s, energy_j, quality_tolerance=options.tolerance)
 
 
 def link_from(options: argparse.Namespace, remarks: list[str]) -> LinkForecast:

@@ -44,7 +44,6 @@ class Goals:
         battery_share: part of the battery that inference may use, 0 to 1.
         battery_reserve: charge that must be left at the end of the mission, 0 to 1.
         battery_capacity_wh: of the full battery where it does not tell; 0 where nobody knows.
-        saving_s: memory of the energy account: how long spending may be out of step with the budget.
         quality_tolerance: quality losses that differ by less count as equal.
         link_quantile: share of the link's recent packets that a forecast must cover, 0.5 to 1.
         link_timeout_s: news of the link older than this are stale.
@@ -58,7 +57,6 @@ class Goals:
     battery_share: float = 0.2
     battery_reserve: float = 0.1
     battery_capacity_wh: float = 0.0
-    saving_s: float = 600.0
     quality_tolerance: float = 0.003
     link_quantile: float = 0.9
     link_timeout_s: float = 10.0

@@ -11,9 +11,6 @@ import math
 
 import torch
 
-# `bench/quantizers.py` reads the curves beside what it measures from here.
-from laim_ros.planning.rate_distortion import best_scalar, paper_upper_bound  # noqa: F401
-from laim_ros.planning.rate_distortion import exact_distortion as rate_distortion  # noqa: F401
 from laim_ros.quantization.errors import QuantizationError
 
 _CHUNK = 1 << 20
