@@ -6,18 +6,15 @@ The planner node, `laim plan` and the benchmark all drive this class.
 from __future__ import annotations
 
 import math
-from collections import deque
 from dataclasses import dataclass, replace
-from statistics import median
 
 import numpy as np
 
 from laim_ros.plan import Plan
-from laim_ros.planning.account import EnergyAccount
 from laim_ros.planning.choices import Allowed, Choices, build_choices
-from laim_ros.planning.costs import RunningRatio
 from laim_ros.planning.design import Corrections, Costs, Limits, Selection, expected_costs, priced_loss, select
 from laim_ros.planning.forecast import LinkForecast, LinkForecaster
+from laim_ros.planning.observations import LONGEST_S, MOST_BYTES, Observations
 from laim_ros.planning.policy import (
     Battery,
     Goals,
@@ -31,17 +28,12 @@ from laim_ros.planning.profiles import MachineProfile
 from laim_ros.planning.quality import QualityTable
 from laim_ros.planning.reasons import link_in_words, reason, seconds_in_words
 from laim_ros.planning.refusals import Refusals
-from laim_ros.records import UNKNOWN_SEQUENCE, LinkReport, PlanReport
+from laim_ros.records import LinkReport, PlanReport
 
 SILENT_AFTER_S = 1.0
 """A packet that has waited for longer makes the link silent."""
 
-_MEMORY_FRAMES = 9
-_FIRST_PERIOD_S = 1.0
-_LONGEST_S = 3600.0
 _NONE, _DEAR = "no plan keeps all limits", "to be in time would cost more energy than it is worth"
-_MOST_BYTES = 2**32
-_MOST_LOST = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,15 +83,9 @@ class Planner:
         self._link = LinkForecaster()
         self._unanswered_s, self._unanswered_at_s = 0.0, -math.inf
         self._heard_s = -math.inf
-        self._last: tuple[float, int] | None = None
-        self._sent_frame_j = math.nan
         self._forecasted = LinkForecast()
         self._price_per_j, self._priced_s = 0.0, -math.inf
-        self._periods_s: deque[float] = deque(maxlen=_MEMORY_FRAMES)
-        self._waits_s: deque[float] = deque(maxlen=_MEMORY_FRAMES)
-        self._ratios = {name: RunningRatio(_MEMORY_FRAMES) for name in ("robot", "edge", "packet_bytes", "energy")}
-        self._energy_source = ""
-        self._account = EnergyAccount()
+        self._seen = Observations()
         self._budget_j = math.inf
 
     # What is told.
@@ -116,8 +102,7 @@ class Planner:
             quality_remark: what to say about it.
         """
         if self._profiles is None or self._profiles[:3] != (robot, edge, quality):
-            for ratio in self._ratios.values():
-                ratio.forget()
+            self._seen.forget_ratios()
         self._profiles = robot, edge, quality, quality_remark
         self._quality_remark, self._trouble = quality_remark, ""
         if quality is not None and quality.model_id != robot.model_id:
@@ -170,73 +155,20 @@ class Planner:
         Args:
             robot_clock_hz: in force; None where it is the plan's.
         """
-        self._unanswered_s, self._unanswered_at_s = min(max(0.0, report.unanswered_s), _LONGEST_S), now_s
-        measured = 0 < report.packet_bytes <= _MOST_BYTES and math.isfinite(report.link_s)
+        self._unanswered_s, self._unanswered_at_s = min(max(0.0, report.unanswered_s), LONGEST_S), now_s
+        measured = 0 < report.packet_bytes <= MOST_BYTES and math.isfinite(report.link_s)
         if measured:
             self._link.update(report.packet_bytes, report.link_s, now_s)
         if measured or self._unanswered_s > 0:  # a frame that the robot finished by itself is no news of the link
             self._heard_s = now_s
-        if report.probe and math.isfinite(self._budget_j):
-            self._account.spend(self._sending_j(report))
-        if report.probe or report.sequence == UNKNOWN_SEQUENCE:
-            return
-        lost = self._count_lost(report, now_s)
-        wait_s = max(0.0, report.robot_wait_s) + max(0.0, report.edge_wait_s)
-        self._waits_s.append(min(wait_s, _LONGEST_S))
-        spent_j = self._correct(report, self.plan.robot_clock_hz if robot_clock_hz is None else robot_clock_hz)
-        self._account.settle(self._budget_j, spent_j)
-        if report.packet_bytes > 0 and math.isfinite(spent_j):
-            self._sent_frame_j = spent_j - self._sending_j(report)
-        for _ in range(lost):  # they have cost as much as the last one that came back, but for the radio
-            self._account.settle(self._budget_j, self._sent_frame_j)
-
-    def _count_lost(self, report: LinkReport, now_s: float) -> int:
-        """How many frames were sent since the last report that never came back."""
-        lost = 0
-        if self._last is not None:
-            last_s, sent = self._last
-            lost = max(0, min(report.packets_sent - sent - (report.packet_bytes > 0), _MOST_LOST))
-            if now_s > last_s:
-                self._periods_s.append(min((now_s - last_s) / (1 + lost), _LONGEST_S))
-        self._last = now_s, report.packets_sent
-        return lost
-
-    def _correct(self, report: LinkReport, robot_clock_hz: float) -> float:
-        """Compares a frame with what was expected of its plan; returns what it cost the robot in joules."""
-        choices = self._choices
-        if choices is None or not report.split_point:
-            return math.nan
-        try:
-            plan = Plan(
-                report.split_point,
-                report.weight_bits or Plan().weight_bits,
-                report.feature_bits or Plan().feature_bits,
-                report.codec or Plan().codec,
-                robot_clock_hz,
-            )
-        except ValueError:
-            return math.nan
-        row = choices.index(plan)
-        if row is None:
-            return math.nan
-        robot_s = report.robot_s - report.robot_wait_s
-        self._ratios["robot"].update(robot_s, float(choices.robot_s[row]))
-        self._ratios["edge"].update(report.edge_s - report.edge_wait_s, float(choices.edge_s[row]))
-        size_bytes = min(max(0, report.packet_bytes), _MOST_BYTES)
-        self._ratios["packet_bytes"].update(size_bytes, float(choices.packet_bytes[row]))
-        expected_j = float(choices.active_w[row]) * robot_s + self._sending_j(report)
-        if 0 <= report.energy_j < math.inf:
-            self._energy_source = report.energy_source
-            self._ratios["energy"].update(report.energy_j, expected_j)
-            return report.energy_j
-        return expected_j
-
-    def _sending_j(self, report: LinkReport) -> float:
-        """What the radio needed: for no longer than the packet was under way, part of which it may have waited."""
-        if self._choices is None or not math.isfinite(report.link_s):
-            return 0.0
-        usual_s = float(self._forecasted.sending_s(min(max(0, report.packet_bytes), _MOST_BYTES)))
-        return self._choices.radio_w * min(usual_s, max(0.0, report.link_s))
+        self._seen.add(
+            report,
+            now_s,
+            choices=self._choices,
+            link=self._forecasted,
+            robot_clock_hz=self.plan.robot_clock_hz if robot_clock_hz is None else robot_clock_hz,
+            budget_j=self._budget_j,
+        )
 
     # What follows from it.
 
@@ -252,12 +184,11 @@ class Planner:
         goals, remarks = self.goals, [remark for remark in (self._trouble, self._quality_remark) if remark]
         link, link_words = self._forecast(choices, now_s, remarks)
         limits = self._limits(now_s, remarks)
-        wait_s = median(self._waits_s) if self._waits_s else 0.0
-        costs = expected_costs(choices, link, self.corrections, wait_s)
+        costs = expected_costs(choices, link, self.corrections, self._seen.wait_s)
         if math.isfinite(self._budget_j) and now_s - self._priced_s >= self.frame_period_s:  # once per frame
             can_pay = costs.energy_j <= max(limits.energy_j, float(costs.energy_j.min()))
             loss = priced_loss(choices, costs, replace(limits, price_per_j=0.0))
-            self._account.meet(costs.energy_j[can_pay], loss[can_pay])
+            self._seen.account.meet(costs.energy_j[can_pay], loss[can_pay])
             self._priced_s = now_s
         selection = select(choices, costs, limits)
         # A new plan must have something to spare, or the next hiccup would end it; the plan in force need not.
@@ -288,12 +219,12 @@ class Planner:
     @property
     def corrections(self) -> Corrections:
         """The running ratios."""
-        return Corrections(**{name: ratio.value for name, ratio in self._ratios.items()})
+        return self._seen.corrections
 
     @property
     def frame_period_s(self) -> float:
         """From one frame to the next, as of late."""
-        return median(self._periods_s) if self._periods_s else _FIRST_PERIOD_S
+        return self._seen.frame_period_s
 
     def _applied(self, plan: Plan) -> Plan:
         """The plan with what it does not use left as it is: a head that is not run need not be loaded."""
@@ -322,8 +253,7 @@ class Planner:
         row = choices.index(self.plan)
         if row is None:
             return 0.0
-        waits_s = median(self._waits_s) if self._waits_s else 0.0
-        return waits_s + (1 + self.goals.margin) * float(choices.edge_s[row]) * self._ratios["edge"].value
+        return self._seen.wait_s + (1 + self.goals.margin) * float(choices.edge_s[row]) * self.corrections.edge
 
     def _limits(self, now_s: float, remarks: list[str]) -> Limits:
         goals = self.goals
@@ -335,10 +265,10 @@ class Planner:
             remarks.append(budget.remark)
         self._budget_j = budget.value
         if now_s - self._priced_s >= period_s:
-            self._price_per_j = self._account.price_per_j(budget.value, max(left_s, 0.0) / period_s)
+            self._price_per_j = self._seen.account.price_per_j(budget.value, max(left_s, 0.0) / period_s)
         return Limits(
             deadline_s=delay_budget_s(goals.deadline_s),
-            energy_j=self._account.most_j(budget.value, 1 + goals.dwell_s / period_s),
+            energy_j=self._seen.account.most_j(budget.value, 1 + goals.dwell_s / period_s),
             late_energy_j=budget.value,
             quality_tolerance=goals.quality_tolerance,
             price_per_j=self._price_per_j,
@@ -392,7 +322,7 @@ class Planner:
             quality_source=choices.quality_source,
             deadline_s=self.goals.deadline_s,
             energy_budget_j=self._budget_j,
-            energy_source=self._energy_source or choices.power_source,
+            energy_source=self._seen.energy_source or choices.power_source,
             goodput_bps=link.goodput_bps,
             round_trip_s=link.round_trip_s if link.known else math.nan,
             battery=charge(battery).value if battery is not None else math.nan,
