@@ -76,7 +76,9 @@ def _truth_against_energy(axes, setting: Setting, rows: Sequence[dict]) -> None:
         true = 100 * np.mean([row["true_in_deadline"] for row in chosen])
         if name.startswith("auto"):
             axes.scatter(energy_j / 1e3, true, marker="*", s=220, color="tab:red", zorder=3)
-            axes.annotate(name, (energy_j / 1e3, true), xytext=(0, 9), textcoords="offset points", ha="center")
+            low = name != "auto"  # the two may lie upon each other
+            words, offset = (name, -18) if low else ("planner (auto)", 10)
+            axes.annotate(words, (energy_j / 1e3, true), xytext=(0, offset), textcoords="offset points", ha="center")
         else:
             point = next((key for key in ("qformer", "vision") if name.startswith(key)), None)
             point = point or ("input" if name.startswith("pictures") else "output")
