@@ -11,6 +11,7 @@ _MOST_BUDGETS = 100.0
 _CREDIT_BUDGETS = 3.0
 _HIGHEST = 1.0
 """Captions that one budget of energy is worth at most: where nothing can be saved, a higher price only costs them."""
+_MOST_PRICE = 1e9
 _BISECTIONS = 20
 _MOST_POINTS = 16
 
@@ -21,14 +22,14 @@ class EnergyAccount:
     The budget is no limit on each frame: one may cost many times as much if others pay for it. Instead energy has a
     price, and a plan counts as its quality loss plus price times energy, as in the Lagrangian of the problem "least
     mean loss at this mean energy". The price is the least at which the situations of the last frames would have kept to
-    what there is to spend: the budget, less what was overspent, to be made up for within the memory.
+    what there is to spend: the budget, less what was overspent, or more what was saved, over the frames that are left.
 
     Not for two threads at once.
     """
 
     def __init__(self) -> None:
         self.debt_j = 0.0
-        # Rows are situations, the oldest is overwritten; columns are points of a hull, the last one repeated.
+        # Rows are situations, the oldest is overwritten; columns are points of a hull, some of them repeated.
         self._energy_j = np.zeros((_MEMORY_FRAMES, _MOST_POINTS))
         self._loss = np.zeros((_MEMORY_FRAMES, _MOST_POINTS))
         self._met = 0
@@ -45,12 +46,16 @@ class EnergyAccount:
             self.debt_j += spent_j
 
     def meet(self, energy_j: np.ndarray, loss: np.ndarray) -> None:
-        """Takes in the situation of one frame: what every plan would cost and lose; float64 (N,)."""
+        """Takes in the situation of one frame.
+
+        Args:
+            energy_j, loss: what every plan would cost and lose; float64 (N,), N of at least 1; finite.
+        """
         row = self._met % _MEMORY_FRAMES
-        hull = lower_hull(energy_j, loss)
-        for kept, points in zip((self._energy_j, self._loss), hull, strict=True):
-            kept[row] = points[-1]
-            kept[row, : len(points)] = points[:_MOST_POINTS]
+        energy_j, loss = lower_hull(energy_j, loss)
+        # Of a hull with more points than there is room for, both ends stay: the cheapest plan and the best.
+        points = np.linspace(0, len(energy_j) - 1, _MOST_POINTS).round().astype(int)
+        self._energy_j[row], self._loss[row] = energy_j[points], loss[points]
         self._met += 1
 
     def most_j(self, budget_j: float, frames: float) -> float:
@@ -63,7 +68,10 @@ class EnergyAccount:
 
         Args:
             budget_j: mean energy of a frame; infinite for no limit.
-            frames_left: over which a debt is made up for; as many as the memory holds at most.
+            frames_left: over which a debt is made up for, or savings are spent; fewer than 1 count as 1.
+
+        Returns:
+            the least price that keeps to it, to a millionth of the highest; the highest, 1 / budget_j, if none does.
         """
         if not 0 < budget_j < math.inf or not self._met:
             return 0.0
@@ -72,7 +80,7 @@ class EnergyAccount:
         energy_j, loss = self._energy_j[:rows], self._loss[:rows]
         if _mean_energy_j(energy_j, loss, 0.0) <= target_j:
             return 0.0
-        low, high = 0.0, _HIGHEST / budget_j
+        low, high = 0.0, min(_HIGHEST / budget_j, _MOST_PRICE)
         if _mean_energy_j(energy_j, loss, high) > target_j:
             return high
         for _ in range(_BISECTIONS):

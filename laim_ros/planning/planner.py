@@ -181,6 +181,7 @@ class Planner:
         # A clock that was set back must not keep a plan in force, or old news fresh, until it has caught up.
         self._switched_s, self._battery_s = min(self._switched_s, now_s), min(self._battery_s, now_s)
         self._heard_s, self._unanswered_at_s = min(self._heard_s, now_s), min(self._unanswered_at_s, now_s)
+        self._priced_s = min(self._priced_s, now_s)
         goals, remarks = self.goals, [remark for remark in (self._trouble, self._quality_remark) if remark]
         link, link_words = self._forecast(choices, now_s, remarks)
         limits = self._limits(now_s, remarks)
