@@ -46,13 +46,15 @@ def write(path: Path, profile: MachineProfile) -> None:
         OSError: the folder cannot be made or written to.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f"{path.stem}-", delete=False) as file:
+    with tempfile.NamedTemporaryFile(
+        "w", encoding="utf-8", dir=path.parent, prefix=f"{path.stem}-", delete=False
+    ) as file:
         written = Path(file.name)
         try:
             file.write(profile.to_json())
             file.close()
             written.replace(path)
-        except OSError:
+        except BaseException:  # an interrupt too: nobody would ever remove what is left
             written.unlink(missing_ok=True)
             raise
 
