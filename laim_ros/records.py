@@ -133,7 +133,7 @@ class PlanReport:
         delay_s, energy_j: expected per frame, with the link's safety margin; energy is the robot's.
         quality_loss: expected, 0 to 1; `quality_source` says of what.
         deadline_s, energy_budget_j: the limits; 0 and infinity where there is none.
-        energy_source: where the robot's energy comes from: `rapl`, `ina`, `battery`, `assumed`, `computed`.
+        energy_source: where the robot's energy comes from: `rapl`, `ina`, `assumed`, `computed`.
         goodput_bps, round_trip_s: of the link, as forecast; NaN where unknown.
         battery: charge from 0 to 1; NaN where unknown.
         choices, feasible_choices: how many plans there were to choose from.

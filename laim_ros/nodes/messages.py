@@ -139,7 +139,6 @@ def battery_from(message: BatteryState) -> Battery:
         capacity_ah=message.capacity,
         design_capacity_ah=message.design_capacity,
         voltage_v=message.voltage,
-        current_a=message.current,
     )
 
 

@@ -23,7 +23,6 @@ class Battery:
         percentage: charge, 0 to 1.
         charge_ah, capacity_ah, design_capacity_ah: left, when full, and when new.
         voltage_v: now.
-        current_a: negative while discharging.
     """
 
     percentage: float = math.nan
@@ -31,7 +30,6 @@ class Battery:
     capacity_ah: float = math.nan
     design_capacity_ah: float = math.nan
     voltage_v: float = math.nan
-    current_a: float = math.nan
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from laim_ros.power.clocks import CLOCKS, Clock, CpufreqClock, NoClock, open_clock
 from laim_ros.power.errors import PowerError
-from laim_ros.power.meters import METERS, InaMeter, Meter, NoMeter, RaplMeter, battery_power_w, open_meter
+from laim_ros.power.meters import METERS, InaMeter, Meter, NoMeter, RaplMeter, open_meter
 
 __all__ = [
     "CLOCKS",
@@ -15,7 +15,6 @@ __all__ = [
     "NoMeter",
     "PowerError",
     "RaplMeter",
-    "battery_power_w",
     "open_clock",
     "open_meter",
 ]

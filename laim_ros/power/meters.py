@@ -227,15 +227,6 @@ def open_meter(kind: str = "auto", root: Path = Path("/")) -> Meter:
     return METERS[kind](root)
 
 
-def battery_power_w(voltage_v: float, current_a: float) -> float:
-    """Watts that a battery gives; negative while it charges, NaN where either is unknown (NaN).
-
-    Args:
-        voltage_v, current_a: as in `sensor_msgs/BatteryState`, where the current of a discharge is negative.
-    """
-    return 0.0 - voltage_v * current_a
-
-
 def _package_zones(root: Path) -> list[Path]:
     folder = root / "sys/class/powercap"
     numbers = sorted(int(match[1]) for path in folder.glob("*") if (match := _PACKAGE_ZONE.fullmatch(path.name)))

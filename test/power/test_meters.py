@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from laim_ros.power import InaMeter, PowerError, RaplMeter, battery_power_w, open_meter
+from laim_ros.power import InaMeter, PowerError, RaplMeter, open_meter
 
 RAPL = "sys/class/powercap"
 INA = "sys/bus/i2c/drivers/ina3221"
@@ -233,10 +233,3 @@ def test_a_meter_by_name_is_had_or_refused(tree):
         open_meter("rapl", tree.root)
     with pytest.raises(PowerError, match="ina3221 has no power rails"):
         open_meter("ina", tree.root)
-
-
-def test_a_battery_gives_power_while_it_discharges():
-    assert battery_power_w(24.0, -2.5) == 60.0
-    assert battery_power_w(24.0, 1.0) == -24.0
-    assert math.isnan(battery_power_w(math.nan, -2.5))
-    assert math.isnan(battery_power_w(24.0, math.nan))
