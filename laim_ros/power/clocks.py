@@ -101,8 +101,9 @@ class CpufreqClock:
 
     Writes `scaling_max_freq` of every `/sys/devices/system/cpu/cpufreq/policy*` whose cores are on; within it, the
     governor still chooses. The clocks offered are those in `scaling_available_frequencies`, or a ladder of
-    `LADDER_STEPS`, from `cpuinfo_min_freq` to `cpuinfo_max_freq`. Where cores differ, the clock is that of the
-    fastest ones, and the others get their nearest that is not above.
+    `LADDER_STEPS`, from `cpuinfo_min_freq` on, up to the limit that is in force when this is opened, which is the
+    highest. Where cores differ, the clock is that of the fastest ones, and the others get their nearest that is not
+    above.
 
     The limit is the machine's, not this process's: whoever opens this must call `restore` in the end. Put back is only
     what still stands as it was written here; what someone else has set meanwhile is left. A limit that reads lower
@@ -246,8 +247,7 @@ def _policies(root: Path) -> tuple[_Policy, ...]:
         try:
             if not (policy / "affected_cpus").read_text(encoding="ascii").strip():
                 continue  # all its cores are off, and the kernel answers neither reads nor writes
-            read_int(limit)
-            steps_khz = _steps_khz(policy)
+            steps_khz = _steps_khz(policy, read_int(limit))
         except (OSError, ValueError) as error:
             raise PowerError(f"the clocks of {policy} cannot be read: {reason(error)}") from None
         try:
@@ -267,13 +267,15 @@ def _policies(root: Path) -> tuple[_Policy, ...]:
     return tuple(policies)
 
 
-def _steps_khz(policy: Path) -> tuple[int, ...]:
-    lowest_khz, highest_khz = read_int(policy / "cpuinfo_min_freq"), read_int(policy / "cpuinfo_max_freq")
+def _steps_khz(policy: Path, limit_khz: int) -> tuple[int, ...]:
+    """Up to and with the limit: a power mode may hold it below what the cores can take, and profiles are taken at it."""
+    lowest_khz = read_int(policy / "cpuinfo_min_freq")
+    highest_khz = max(lowest_khz, min(limit_khz, read_int(policy / "cpuinfo_max_freq")))
     listed = policy / "scaling_available_frequencies"
     if listed.exists():
         steps_khz = {int(word) for word in listed.read_text(encoding="ascii").split()}
         if inside_khz := sorted(step for step in steps_khz if lowest_khz <= step <= highest_khz):
-            return tuple(inside_khz)
+            return tuple(sorted({*inside_khz, highest_khz}))
     rise_khz = highest_khz - lowest_khz
     return tuple(sorted({lowest_khz + rise_khz * step // (LADDER_STEPS - 1) for step in range(LADDER_STEPS)}))
 
