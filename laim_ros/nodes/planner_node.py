@@ -140,7 +140,10 @@ class PlannerNode(LaimNode):
                 trouble = f"laim/{who}_profile: {error}"
             if trouble:
                 self._warn(trouble)
-            self._tell_facts()
+            try:
+                self._tell_facts()
+            except Exception as error:  # as in `_on_timer`: the next profile may do better
+                self._warn(f"laim/{who}_profile: {type(error).__name__}: {error}")
             self._robot.read_again()  # a robot that has begun anew has a profile to tell
 
         return take
