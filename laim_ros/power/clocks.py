@@ -268,7 +268,7 @@ def _policies(root: Path) -> tuple[_Policy, ...]:
 
 
 def _steps_khz(policy: Path, limit_khz: int) -> tuple[int, ...]:
-    """Up to and with the limit: a power mode may hold it below what the cores can take, and profiles are taken at it."""
+    """Up to and with the limit: a power mode may hold it below what the cores can take, and profiles are of it."""
     lowest_khz = read_int(policy / "cpuinfo_min_freq")
     highest_khz = max(lowest_khz, min(limit_khz, read_int(policy / "cpuinfo_max_freq")))
     listed = policy / "scaling_available_frequencies"
