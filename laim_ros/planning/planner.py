@@ -267,9 +267,12 @@ class Planner:
         self._budget_j = budget.value
         if now_s - self._priced_s >= period_s:
             self._price_per_j = self._seen.account.price_per_j(budget.value, max(left_s, 0.0) / period_s)
+        # Savings must last while a new plan stays, or for what is left of that: else it would end after one frame.
+        since_s = now_s - self._switched_s
+        dwell_s = goals.dwell_s - since_s if since_s < goals.dwell_s else goals.dwell_s
         return Limits(
             deadline_s=delay_budget_s(goals.deadline_s),
-            energy_j=self._seen.account.most_j(budget.value, 1 + goals.dwell_s / period_s),
+            energy_j=self._seen.account.most_j(budget.value, 1 + dwell_s / period_s),
             late_energy_j=budget.value,
             quality_tolerance=goals.quality_tolerance,
             price_per_j=self._price_per_j,

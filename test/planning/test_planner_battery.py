@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from small_world import JPEG, MISSION, QUALITY, START, Story, edge_profile, robot_profile, story, whole_robot
 
@@ -42,6 +43,8 @@ def test_the_budget_of_a_mission_is_spent_and_no_more(percentage: float, budget_
     most_j = min(budget_j, 0.53)
     assert 0.97 * most_j <= run.spent_j / FRAMES <= most_j + 0.02
     assert (plans.count(JPEG) == 0) == (budget_j > 0.54)
+    changed = [number for number, decision in enumerate(run.decisions) if decision.changed]
+    assert min(np.diff(changed), default=math.inf) >= MISSION.dwell_s  # what was saved up pays for the whole dwell
 
 
 def test_at_the_reserve_the_cheapest_plan_runs_and_is_said_to_be_too_dear() -> None:
