@@ -16,6 +16,9 @@ _MOST_PROBES = 16
 _SILENCE_S = 1.0
 """How long the oldest packet under way has waited before that is worth a report."""
 
+_LAPSE_S = 6.0
+"""After which nothing is under way any more: packets live for five seconds (`qos.FEATURES_OUT`), answers are small."""
+
 _NO_PLAN = Plan()
 
 _TELLING_BYTES = 256
@@ -75,6 +78,7 @@ class Ledger:
         self._in_flight: OrderedDict[int, SentFrame] = OrderedDict()
         self._probes: OrderedDict[int, SentProbe] = OrderedDict()
         self._silent_since_s: float | None = None
+        self._newest_sent_s = -math.inf
         self._refused: set[int] = set()
         self._unanswered_questions: list[Question] = []
         self._lock = threading.Lock()
@@ -165,6 +169,15 @@ class Ledger:
             if self._unanswered_s(now_s) <= _SILENCE_S:
                 return None
             return self._with_estimates(LinkReport(sequence=UNKNOWN_SEQUENCE), now_s)
+
+    def let_silence_lapse(self, now_s: float) -> None:
+        """Ends a silence in which nothing was sent for longer than packets live.
+
+        For a robot without probes: where it has stopped sending because of the silence, no answer would ever end it.
+        """
+        with self._lock:
+            if now_s - self._newest_sent_s > _LAPSE_S:
+                self._silent_since_s = None
 
     def take_unanswered_questions(self) -> list[Question]:
         """Questions of frames that were given up without an answer or a refusal; each is handed out once."""
@@ -280,6 +293,7 @@ class Ledger:
     def _await(self, sent_s: float) -> None:
         if self._silent_since_s is None:
             self._silent_since_s = sent_s
+        self._newest_sent_s = sent_s
 
     def _heard_of(self, sent_s: float) -> None:
         """Takes an answer to what was sent then as a sign of life.

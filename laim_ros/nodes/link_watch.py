@@ -131,6 +131,8 @@ class LinkWatch:
     def _look(self) -> None:
         now_s = time.perf_counter()
         self._probe_if_due(now_s)
+        if not self._period_s():
+            self._ledger.let_silence_lapse(now_s)
         if now_s < self._next_silence_s:
             return
         report = self._ledger.silence(now_s)

@@ -220,6 +220,18 @@ def test_what_was_sent_after_the_answered_packet_still_waits():
     assert ledger.silence(now_s=5.5).unanswered_s == 2.0
 
 
+def test_a_silence_lapses_when_nothing_can_be_under_way_any_more():
+    """At `output` nothing else is sent, and without probes no answer would end it."""
+    ledger = Ledger()
+    send(ledger, 1, 2)  # the second leaves at 2.5
+    ledger.let_silence_lapse(now_s=8.5)
+    assert ledger.silence(now_s=8.5).unanswered_s == 7.0
+    ledger.let_silence_lapse(now_s=8.75)
+    assert ledger.silence(now_s=8.75) is None
+    send(ledger, 20)
+    assert ledger.silence(now_s=22.5).unanswered_s == 2.0, "counted from the new one"
+
+
 def test_a_refusal_is_a_sign_of_life():
     ledger = Ledger()
     send(ledger, 1)
