@@ -18,8 +18,8 @@ HOUR_S = 3600
 LIFESPAN_S = 5.0
 """A packet older than this is not sent any more, as on laim/features."""
 
-SILENT_AFTER_S = 0.3
-"""The robot says so when a packet has waited for longer."""
+SILENT_AFTER_S = 1.0
+"""The robot says so when a packet has waited for longer, as `nodes/ledger.py` does."""
 
 _MEDIAN_BPS, _SPREAD, _COHERENCE_S = 8e6, 0.7, 60.0
 _FADE_EVERY_S, _FADE_S, _FADE_BPS = 150.0, 45.0, (4e4, 8e5)

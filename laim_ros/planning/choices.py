@@ -16,6 +16,7 @@ from laim_ros.planning.quality import QualityTable, plan_key
 from laim_ros.planning.rate_distortion import best_scalar
 
 DEFAULT_PICTURE_CODECS = ("jpeg25", "jpeg50", "jpeg75", "jpeg90")
+_MOST_CHOICES = 100_000
 _THEORY = "theory: the weights' and features' expected distortion"
 
 
@@ -24,7 +25,8 @@ class Allowed:
     """What may be chosen from; empty leaves everything that the profiles offer.
 
     Attributes:
-        split_points, weight_bits, feature_bits, codecs: as in `Plan`; codecs are picture codecs and feature codecs.
+        split_points, weight_bits, feature_bits, codecs: as in `Plan`; codecs are picture codecs and feature codecs, and
+            without any of one kind, no plan is of that kind.
             Features of more than 8 bits are chosen only where they are named: they gain nothing over 8.
         clocks: False leaves the robot's clock alone.
     """
@@ -51,6 +53,7 @@ class Choices:
         power_source: where watts come from.
         estimated: bool (N,), True where a plan's times are those of another bit-width.
         rows: where a plan stands, by its `plan_key` and clock.
+        pictures: True where a picture is sent: its size and its time on the robot are corrected apart from features'.
     """
 
     plans: tuple[Plan, ...]
@@ -64,6 +67,7 @@ class Choices:
     power_source: str
     estimated: np.ndarray
     rows: Mapping[tuple, int]
+    pictures: np.ndarray
 
     def __len__(self) -> int:
         return len(self.plans)
@@ -74,7 +78,7 @@ class Choices:
 
     def only(self, kept: Sequence[int]) -> Choices:
         """The choices in these rows, in this order."""
-        columns = ("robot_s", "edge_s", "packet_bytes", "active_w", "quality_loss", "estimated")
+        columns = ("robot_s", "edge_s", "packet_bytes", "active_w", "quality_loss", "estimated", "pictures")
         plans = tuple(self.plans[row] for row in kept)
         rows = {_row_key(plan): row for row, plan in enumerate(plans)}
         return replace(self, plans=plans, rows=rows, **{name: getattr(self, name)[list(kept)] for name in columns})
@@ -114,6 +118,8 @@ def build_choices(
         for mode in modes:
             clocked = replace(plan, robot_clock_hz=mode.clock_hz)
             found.append((clocked, robot_s * mode.slowdown, edge_s, size, mode.active_w, loss, estimated))
+        if len(found) > _MOST_CHOICES:
+            raise PlanningError(f"more than {_MOST_CHOICES} plans: allow fewer split points, bits or clocks")
     if not found:
         raise PlanningError(
             f"no plan is left for {robot.model}: allow more split points, bits or codecs"
@@ -125,9 +131,9 @@ def build_choices(
     estimated = np.array(estimates, bool)
     source = f"{quality.measure} ({quality.frames} frames)" if quality else _THEORY
     rows = {_row_key(plan): row for row, plan in enumerate(plans)}
-    return Choices(
-        plans, robot_s, edge_s, size, active_w, robot.radio_w, loss, source, robot.power_source, estimated, rows
-    )
+    pictures = np.array([plan.sends_picture for plan in plans])
+    costs = robot_s, edge_s, size, active_w, robot.radio_w
+    return Choices(plans, *costs, loss, source, robot.power_source, estimated, rows, pictures)
 
 
 def _row_key(plan: Plan) -> tuple:
@@ -174,8 +180,9 @@ def _candidates(
     """Plans before it is known whether the profiles have their stages."""
     widths = allowed.weight_bits or robot.weight_bits
     bits = allowed.feature_bits or tuple(width for width in BIT_WIDTHS if width <= 8)
-    features = [codec for codec in allowed.codecs if codec in FEATURE_CODECS] or list(FEATURE_CODECS)
-    pictures = [codec for codec in allowed.codecs if codec not in FEATURE_CODECS] or _picture_codecs(quality)
+    codecs = allowed.codecs or (*FEATURE_CODECS, *_picture_codecs(quality))
+    features = [codec for codec in codecs if codec in FEATURE_CODECS]
+    pictures = [codec for codec in codecs if codec not in FEATURE_CODECS]
     for point in robot.split_points:
         if allowed.split_points and point not in allowed.split_points:
             continue

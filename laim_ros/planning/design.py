@@ -20,11 +20,17 @@ _ALIKE = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Corrections:
-    """Running ratios of what was observed to what the tables say."""
+    """Running ratios of what was observed to what the tables say.
+
+    Pictures have their own: at `input` the robot's time is all overhead, and a camera's pictures may be far from those
+    that the table was measured with. Neither says anything of the head and its features.
+    """
 
     robot: float = 1.0
+    picture_robot: float = 1.0
     edge: float = 1.0
     packet_bytes: float = 1.0
+    picture_bytes: float = 1.0
     energy: float = 1.0
 
 
@@ -87,8 +93,8 @@ def expected_costs(choices: Choices, link: LinkForecast, corrections: Correction
     Args:
         wait_s: that a frame waits for the one before it.
     """
-    size = choices.packet_bytes * corrections.packet_bytes
-    robot_s = choices.robot_s * corrections.robot
+    size = choices.packet_bytes * np.where(choices.pictures, corrections.picture_bytes, corrections.packet_bytes)
+    robot_s = choices.robot_s * np.where(choices.pictures, corrections.picture_robot, corrections.robot)
     link_s = link.link_s(size)
     delay_s = wait_s + robot_s + link_s + choices.edge_s * corrections.edge
     # Correcting the time corrects the energy; the ratio is what the meter says beyond that.

@@ -22,7 +22,12 @@ MOST_BYTES = 2**32
 
 _MEMORY_FRAMES = 9
 _FIRST_PERIOD_S = 1.0
+STALE_S = 30.0
+"""A correction that nothing has confirmed for so long is let go: a robot that was throttled may have recovered."""
+
 _MOST_LOST = 1000
+_SEQUENCES = 1 << 32
+_RATIOS = ("robot", "picture_robot", "edge", "packet_bytes", "picture_bytes", "energy")
 
 
 class Observations:
@@ -42,7 +47,8 @@ class Observations:
         self._sent_frame_j = math.nan
         self._periods_s: deque[float] = deque(maxlen=_MEMORY_FRAMES)
         self._waits_s: deque[float] = deque(maxlen=_MEMORY_FRAMES)
-        self._ratios = {name: RunningRatio(_MEMORY_FRAMES) for name in ("robot", "edge", "packet_bytes", "energy")}
+        self._ratios = {name: RunningRatio(_MEMORY_FRAMES) for name in _RATIOS}
+        self._confirmed_s = dict.fromkeys(_RATIOS, -math.inf)
 
     def forget_ratios(self) -> None:
         """Begins anew, as after other profiles have come."""
@@ -76,10 +82,10 @@ class Observations:
         lost = self._count_lost(report, now_s)
         wait_s = max(0.0, report.robot_wait_s) + max(0.0, report.edge_wait_s)
         self._waits_s.append(min(wait_s, LONGEST_S))
-        spent_j = self._correct(report, choices, robot_clock_hz, sending_j)
-        self.account.settle(budget_j, spent_j)
-        if report.packet_bytes > 0 and math.isfinite(spent_j):
-            self._sent_frame_j = spent_j - sending_j
+        computing_j = self._correct(report, choices, robot_clock_hz, now_s)
+        self.account.settle(budget_j, computing_j + sending_j)
+        if report.packet_bytes > 0 and math.isfinite(computing_j):
+            self._sent_frame_j = computing_j
         for _ in range(lost):  # they have cost as much as the last one that came back, but for the radio
             self.account.settle(budget_j, self._sent_frame_j)
 
@@ -99,18 +105,30 @@ class Observations:
         return median(self._waits_s) if self._waits_s else 0.0
 
     def _count_lost(self, report: LinkReport, now_s: float) -> int:
-        """How many frames were sent since the last report that never came back."""
+        """How many frames between the last one that came back and this one never will: the newest wins everywhere."""
         lost = 0
         if self._last is not None:
-            last_s, sent = self._last
-            lost = max(0, min(report.packets_sent - sent - (report.packet_bytes > 0), _MOST_LOST))
+            last_s, sequence = self._last
+            ahead = (report.sequence - sequence) % _SEQUENCES
+            if ahead > _SEQUENCES // 2:  # it was overtaken by one that is counted already
+                return 0
+            lost = min(max(0, ahead - 1), _MOST_LOST)
             if now_s > last_s:
                 self._periods_s.append(min((now_s - last_s) / (1 + lost), LONGEST_S))
-        self._last = now_s, report.packets_sent
+        self._last = now_s, report.sequence
         return lost
 
-    def _correct(self, report: LinkReport, choices: Choices | None, robot_clock_hz: float, sending_j: float) -> float:
-        """Compares a frame with what was expected of its plan; returns what it cost the robot in joules."""
+    def _confirm(self, name: str, observed: float, expected: float, now_s: float) -> None:
+        self._ratios[name].update(observed, expected)
+        self._confirmed_s[name] = now_s
+
+    def _forget_stale(self, now_s: float) -> None:
+        for name, at_s in self._confirmed_s.items():
+            if now_s - at_s > STALE_S:
+                self._ratios[name].forget()
+
+    def _correct(self, report: LinkReport, choices: Choices | None, robot_clock_hz: float, now_s: float) -> float:
+        """Compares a frame with what was expected of its plan; returns what computing it cost the robot, in joules."""
         if choices is None or not report.split_point:
             return math.nan
         try:
@@ -127,13 +145,15 @@ class Observations:
         if row is None:
             return math.nan
         robot_s = report.robot_s - report.robot_wait_s
-        self._ratios["robot"].update(robot_s, float(choices.robot_s[row]))
-        self._ratios["edge"].update(report.edge_s - report.edge_wait_s, float(choices.edge_s[row]))
-        self._ratios["packet_bytes"].update(_size_bytes(report), float(choices.packet_bytes[row]))
-        expected_j = float(choices.active_w[row]) * robot_s + sending_j
+        robot, size = ("picture_robot", "picture_bytes") if plan.sends_picture else ("robot", "packet_bytes")
+        self._confirm(robot, robot_s, float(choices.robot_s[row]), now_s)
+        self._confirm(size, _size_bytes(report), float(choices.packet_bytes[row]), now_s)
+        self._confirm("edge", report.edge_s - report.edge_wait_s, float(choices.edge_s[row]), now_s)
+        self._forget_stale(now_s)
+        expected_j = float(choices.active_w[row]) * robot_s
         if 0 <= report.energy_j < math.inf:
             self.energy_source = report.energy_source
-            self._ratios["energy"].update(report.energy_j, expected_j)
+            self._confirm("energy", report.energy_j, expected_j, now_s)
             return report.energy_j
         return expected_j
 

@@ -26,6 +26,8 @@ class Refusals:
 
     def offered(self, choices: Choices, in_force: Plan, now_s: float) -> Choices | None:
         """The choices that are left; None if none is. The plan in force stays: it is carried out."""
+        # A clock that was set back must not lengthen a refusal.
+        self._refused_s = {asked: min(at_s, now_s) for asked, at_s in self._refused_s.items()}
         refused = {asked for asked, at_s in self._refused_s.items() if now_s - at_s < REFUSED_FOR_S}
         if not refused:
             self._refused_s.clear()

@@ -102,6 +102,7 @@ def choices_of(
         "assumed",
         np.zeros(len(plans), bool),
         {(plan_key(plan), plan.robot_clock_hz): row for row, plan in enumerate(plans)},
+        np.array([plan.sends_picture for plan in plans], bool),
     )
 
 

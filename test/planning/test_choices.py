@@ -15,7 +15,7 @@ from laim_ros.planning.choices import theory_loss
 from laim_ros.planning.costs import packet_bytes_bound
 from laim_ros.planning.quality import plan_key
 
-NARROW = Allowed(weight_bits=(8,), feature_bits=(4,), codecs=("jpeg75",))
+NARROW = Allowed(weight_bits=(8,), feature_bits=(4,), codecs=("jpeg75", "plain"))
 """One plan per split point."""
 
 
@@ -159,7 +159,7 @@ def test_every_mode_of_the_robot_is_a_choice_unless_its_clock_is_to_be_left_alon
 
 def test_times_of_a_width_that_was_not_timed_are_marked() -> None:
     times = (StageTimes(8, HEAD_S), StageTimes(16, HEAD_S, "estimated"))
-    allowed = Allowed(("input", "vision"), (6, 8, 16), (4,), ("jpeg75",))
+    allowed = Allowed(("input", "vision"), (6, 8, 16), (4,), ("jpeg75", "plain"))
     choices = build_choices(robot_profile(times=times), edge_profile(), None, allowed)
     estimated = {
         (plan.split_point, plan.weight_bits): bool(choices.estimated[row]) for row, plan in enumerate(choices.plans)
@@ -224,3 +224,10 @@ def test_odd_profiles_that_can_be_read_make_an_error_and_no_exception_of_another
             except ValueError:
                 continue
             assert np.isfinite(choices.quality_loss).all()
+
+
+def test_codecs_that_are_named_are_the_only_ones() -> None:
+    allowed = Allowed(codecs=("plain",))
+    plans = build_choices(robot_profile(), edge_profile(), None, allowed).plans
+    assert plans
+    assert not any(plan.sends_picture for plan in plans)

@@ -20,6 +20,7 @@ from small_world import (
 
 from laim_ros.plan import Plan
 from laim_ros.planning import Allowed, Battery, Goals, Planner, StageTimes
+from laim_ros.planning.observations import STALE_S
 from laim_ros.records import UNKNOWN_SEQUENCE, LinkReport
 
 
@@ -214,8 +215,9 @@ def test_a_throttled_robot_gets_a_plan_that_leaves_more_to_the_edge() -> None:
     decision = run.run(5)
     assert decision.plan == JPEG
     assert run.planner.corrections.robot == pytest.approx(3.0)
-    run.robot_slower = 1.0
-    assert run.run(15).plan == Plan("vision", 8, 8)
+    run.robot_slower = 1.0  # which pictures cannot show, so that it is tried again after a while
+    assert run.run(STALE_S / 2).plan == JPEG
+    assert run.run(STALE_S).plan == Plan("vision", 8, 8)
 
 
 def test_a_busy_edge_leaves_the_frame_to_the_robot() -> None:
@@ -292,3 +294,29 @@ def test_a_clock_that_was_set_back_does_not_hold_a_plan() -> None:
     run.now_s -= 3600
     run.goodput_bps = 20e6
     assert run.run(60).plan == Plan("vision", 8, 8)
+
+
+def test_frames_that_overlap_are_not_counted_as_lost() -> None:
+    """Every second answer overtakes the one before it, and none is missing."""
+    run = story()
+    run.run(5)
+    first = run.frames
+    for step in range(200):
+        sequence = first + 1 + (step ^ 1)
+        report = LinkReport(sequence, "vision", 8, 8, "plain", 18_000, 0.05, 0.05, 0.04, packets_sent=sequence + 3)
+        run.planner.observe_link(report, run.now_s + 0.1 * (1 + step))
+    assert run.planner.frame_period_s == pytest.approx(0.1, rel=0.5)
+
+
+def test_pictures_that_are_larger_than_the_tables_say_nothing_of_features() -> None:
+    run = story()
+    run.run(20)
+    before = run.planner.corrections
+    for step in range(12):
+        run.frames += 1
+        report = LinkReport(run.frames, "input", 32, 8, "jpeg90", 60_000, 0.03, 1.2, 0.05)
+        run.planner.observe_link(report, run.now_s + 0.1 * step)
+    after = run.planner.corrections
+    assert after.picture_bytes > 5
+    assert after.picture_robot > 3
+    assert (after.packet_bytes, after.robot) == (before.packet_bytes, before.robot)

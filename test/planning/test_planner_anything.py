@@ -37,7 +37,7 @@ REPORTS = st.builds(
     probe=st.booleans(),
     packets_sent=COUNTS,
 )
-BATTERIES = st.builds(Battery, FIGURES, FIGURES, FIGURES, FIGURES, FIGURES, FIGURES)
+BATTERIES = st.builds(Battery, FIGURES, FIGURES, FIGURES, FIGURES, FIGURES)
 PROFILES = st.sampled_from(
     [
         (whole_robot(), edge_profile(), QUALITY),

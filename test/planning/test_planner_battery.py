@@ -167,7 +167,7 @@ def test_frames_that_never_came_back_have_cost_as_much(lost: int) -> None:
     run.run(60)
     facts = {"packet_bytes": 18_000, "robot_s": 0.051, "link_s": 0.01, "edge_s": 0.041, "energy_j": 2.0}
     run.frames += 1 + lost
-    run.planner.observe_link(LinkReport(1, "vision", 8, 8, "plain", **facts, packets_sent=run.frames), run.now_s)
+    run.planner.observe_link(LinkReport(run.frames, "vision", 8, 8, "plain", **facts), run.now_s)
     run.run(10)
     run.decisions.clear()
     run.run(FRAMES - 80)
