@@ -224,4 +224,4 @@ def test_quantizing_takes_little_more_memory_than_the_weight_itself():
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert float(done.stdout) < 2
+    assert float(done.stdout) < 2.2

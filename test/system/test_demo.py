@@ -34,7 +34,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def test_the_tour_shows_captions_and_writes_figures_and_a_contact_sheet(model: str, tmp_path: Path) -> None:
     # Long enough for several frames of each plan on a machine that is busy with other things.
-    tour = ("--tour", "--seconds", "25", "--start-limit", "270")
+    tour = ("--tour", "--seconds", "15", "--start-limit", "270")
     with laim("demo", *tour, "--model", model, "--json", "figures/demo.json", folder=tmp_path) as run:
         status = run.end()
         assert status == 0, run.output + run.errors
@@ -118,7 +118,7 @@ def test_the_planner_follows_the_link_and_says_why(model: str, tmp_path: Path) -
     assert cv2.imread(str(tmp_path / "out" / "demo_sheet.png")).shape[0] > 396 + 84 + 400
 
 
-@pytest.mark.parametrize("when", [r"starting", r"camera ready", r"plan: "])
+@pytest.mark.parametrize("when", [r"starting", r"camera ready"])
 def test_an_interrupt_leaves_no_process_behind(when: str, model: str, tmp_path: Path) -> None:
     with laim("demo", "--tour", *ENDLESS, "--model", model, folder=tmp_path) as run:
         run.wait_for(when)
@@ -142,16 +142,6 @@ def test_being_killed_leaves_no_process_behind(model: str, tmp_path: Path) -> No
         assert len(run.descendants()) == len(NODES)
         run.end(signal.SIGKILL)
         run.wait_until_alone()
-
-
-def test_a_missing_model_is_one_clear_message(tmp_path: Path) -> None:
-    with laim("demo", "--tour", "--model", "no/such/folder/here", "--start-limit", "270", folder=tmp_path) as run:
-        assert run.end() == 1
-        assert run.descendants() == []
-    message = run.errors.splitlines()[-1]
-    assert message.startswith("laim demo: ")
-    assert "no/such/folder/here" in message
-    assert "Traceback" not in run.output + run.errors
 
 
 def test_a_node_that_dies_is_named_with_the_end_of_its_log(model: str, tmp_path: Path) -> None:
