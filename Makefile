@@ -29,7 +29,11 @@ PYTEST_ARGS ?=
 TEST_TIMEOUT_S ?= 300
 SUITE_TIMEOUT ?= 45m
 
+# Folders of tests that start no nodes.
+ALONE := codec coinference evaluation models planning power quantization scenes
+
 BIN := $(VENV)/bin
+PYTEST = timeout --kill-after=30s $(SUITE_TIMEOUT) $(BIN)/python -m pytest --timeout=$(TEST_TIMEOUT_S)
 PIP := $(BIN)/python -m pip
 TORCH := $(shell sed -n 's/^\(torch==[0-9.]*\).*/\1/p' requirements-robot.txt)
 
@@ -48,8 +52,14 @@ help:
 demo: setup
 	$(BIN)/laim demo --seconds $(SECONDS_SHOWN) $(DEMO_ARGS)
 
+# Tests of one process run two at a time, each with one thread; those that start nodes have the machine for themselves.
 test: lint
-	timeout --kill-after=30s $(SUITE_TIMEOUT) $(BIN)/python -m pytest --timeout=$(TEST_TIMEOUT_S) $(PYTEST_ARGS)
+ifeq ($(strip $(PYTEST_ARGS)),)
+	OMP_NUM_THREADS=1 $(PYTEST) --numprocesses 2 --dist loadfile $(addprefix test/,$(ALONE))
+	$(PYTEST) $(addprefix --ignore=test/,$(ALONE))
+else
+	$(PYTEST) $(PYTEST_ARGS)
+endif
 
 lint: setup-dev
 	$(BIN)/ruff check .

@@ -33,6 +33,7 @@ STUDY = ["matplotlib>=3.9", "pycocoevalcap>=1.2", "rosbags>=0.11.7"]
 DEV = [
     "pytest>=8",
     "pytest-timeout>=2.4",
+    "pytest-xdist>=3.6",
     "hypothesis>=6.100",
     "ruff>=0.17",
     "scikit-image>=0.24",
