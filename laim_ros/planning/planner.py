@@ -138,8 +138,9 @@ class Planner:
             self.set_profiles(*self._profiles)
 
     def begin_mission(self, now_s: float) -> None:
-        """Lets the mission begin now."""
+        """Lets the mission begin now, with nothing saved or owed: its budget follows from the charge of now."""
         self._began_s = now_s
+        self._seen.account.debt_j = 0.0
 
     def refuse(self, plan: Plan, now_s: float) -> None:
         """Takes in that the robot refused a plan: for a while, plans that ask the same of it are not chosen."""
