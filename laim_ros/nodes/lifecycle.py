@@ -6,7 +6,9 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence, Set
 from queue import SimpleQueue
 
@@ -27,11 +29,14 @@ from std_msgs.msg import Header
 
 from laim_ros.nodes import messages, qos
 from laim_ros.nodes.dds import give_images_room
+from laim_ros.nodes.worker import ThrottledLog
 from laim_ros.parameters import Parameter, ParameterValue, ParameterValueError
 
 _DIAGNOSTICS_PERIOD_S = 1.0
 _PATIENCE_S = 5.0
 """How long the end of a node waits for a transition or a frame in hand."""
+_MOST_LOST, _LOST_WITHIN_S = 20, 10.0
+"""So many topics that vanish from under rclpy, in that time, are no deactivation."""
 _EXECUTOR_THREADS = 3
 """One for data, one for lifecycle transitions (a model may take minutes to load), one for services that wait."""
 
@@ -249,7 +254,8 @@ def run(make: Callable[[], LaimNode], arguments: Sequence[str] | None = None) ->
     executor.add_node(node)
     end: Future = Future()
     failures: list[BaseException] = []
-    spinning = threading.Thread(target=_spin, args=(executor, end, asked_to_end, failures))
+    tell = ThrottledLog(lambda text: node.get_logger().info(text))  # rclpy refuses two severities from one line
+    spinning = threading.Thread(target=_spin, args=(executor, end, asked_to_end, failures, tell))
     spinning.start()
     asked_to_end.get()
     end.set_result(None)
@@ -276,10 +282,15 @@ def run(make: Callable[[], LaimNode], arguments: Sequence[str] | None = None) ->
 
 
 def _spin(
-    executor: MultiThreadedExecutor, end: Future, asked_to_end: SimpleQueue[None], failures: list[BaseException]
+    executor: MultiThreadedExecutor,
+    end: Future,
+    asked_to_end: SimpleQueue[None],
+    failures: list[BaseException],
+    tell: Callable[[str], object],
 ) -> None:
+    lost = LostTopics(tell)
     try:
-        while not _spun(executor, end):
+        while not _spun(executor, end, lost):
             pass
     except BaseException as error:  # told by the main thread, which ends the node first
         failures.append(error)
@@ -287,16 +298,32 @@ def _spin(
         asked_to_end.put(None)
 
 
-def _spun(executor: MultiThreadedExecutor, end: Future) -> bool:
+def _spun(executor: MultiThreadedExecutor, end: Future, lost: LostTopics) -> bool:
     """Spins until the end; False where a callback took down a topic while rclpy was about to wait for its events.
 
     rclpy does not expect that, although a deactivation does it in a thread of its own; the next round knows better.
     """
     try:
         executor.spin_until_future_complete(end)
-    except InvalidHandle:
+    except InvalidHandle as error:
+        if lost.too_many(error, time.monotonic()):
+            raise
         return False
     return True
+
+
+class LostTopics:
+    """Counts how often rclpy found a topic gone, and tells of each."""
+
+    def __init__(self, tell: Callable[[str], object]) -> None:
+        self._tell = tell
+        self._at_s: deque[float] = deque(maxlen=_MOST_LOST)
+
+    def too_many(self, error: Exception, now_s: float) -> bool:
+        """Takes in one more; whether they come so fast that the next round will hardly know better."""
+        self._tell(f"a topic went while it was waited for: {error}")
+        self._at_s.append(now_s)
+        return len(self._at_s) == _MOST_LOST and now_s - self._at_s[0] <= _LOST_WITHIN_S
 
 
 def _descriptor(parameter: Parameter) -> ParameterDescriptor:

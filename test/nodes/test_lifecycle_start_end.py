@@ -12,7 +12,10 @@ from contextlib import closing
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 from pipeline import EDGE, ROBOT, Diagnostics, random_model, resident_bytes, small
+from rclpy.exceptions import InvalidHandle
 from ros_harness import PATIENCE_S, Observer, start_node
+
+from laim_ros.nodes.lifecycle import LostTopics
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +27,15 @@ def observer():
 @pytest.fixture(scope="module")
 def diagnostics(observer):
     return Diagnostics(observer)
+
+
+def test_topics_that_vanish_are_told_and_borne_until_they_are_too_many():
+    told: list[str] = []
+    lost = LostTopics(told.append)
+    assert not any(lost.too_many(InvalidHandle("gone"), float(second)) for second in range(60)), "now and then"
+    assert told == ["a topic went while it was waited for: gone"] * 60
+    assert not any(lost.too_many(InvalidHandle("gone"), 100.0) for _ in range(19))
+    assert lost.too_many(InvalidHandle("gone"), 100.5)
 
 
 def errors_in(output: str) -> list[str]:
