@@ -175,4 +175,4 @@ def test_every_figure_of_a_battery_arrives():
     message = BatteryState(
         percentage=0.5, charge=2.0, capacity=4.0, design_capacity=5.0, voltage=12.0, current=-1.5, present=False
     )
-    assert battery_from(message) == Battery(0.5, 2.0, 4.0, 5.0, 12.0, -1.5)
+    assert battery_from(message) == Battery(0.5, 2.0, 4.0, 5.0, 12.0)
