@@ -293,7 +293,12 @@ PLANNER: tuple[Parameter, ...] = (
     Parameter("split_points", [""], "Split points to choose from; empty is all that both sides have.", live=True),
     Parameter("weight_bits", [""], "Bits per weight to choose from; empty is all that the robot has.", live=True),
     Parameter("feature_bits", [""], "Bits per element to choose from; empty is 1 to 8.", live=True),
-    Parameter("codecs", [""], "Codecs to choose from, of features and of pictures; empty is all.", live=True),
+    Parameter(
+        "codecs",
+        [""],
+        "Codecs to choose from, of features and of pictures, such as plain and jpeg75; empty is all.",
+        live=True,
+    ),
     Parameter("clocks", True, "Also choose the clock of the robot's processor.", live=True),
 )
 

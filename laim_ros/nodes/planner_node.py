@@ -113,6 +113,8 @@ class PlannerNode(LaimNode):
         if new is not None:
             before, self._settings = self._settings, new
             self._planner.set_allowed(new.allowed)
+            if new.allowed.clocks != before.allowed.clocks:
+                self._begin_from(self._robot_plan)
             if new.quality != before.quality:
                 self._tell_facts()
             if new.mode != before.mode:
@@ -156,7 +158,7 @@ class PlannerNode(LaimNode):
     def _on_link(self, message: DiagnosticArray) -> None:
         if self._planner is None:
             return
-        now_s, robot_plan = time.monotonic(), self._robot.plan
+        now_s, robot_plan = time.monotonic(), self._robot_plan
         try:
             report = messages.link_from(message)
             clock_hz = None if robot_plan is None else robot_plan.robot_clock_hz
@@ -191,7 +193,7 @@ class PlannerNode(LaimNode):
         if answer is not None:
             self._take_answer(answer, now_s)
         if self._acts and not self._acted:
-            self._begin_from(self._robot.plan)  # until now it was somebody else's
+            self._begin_from(self._robot_plan)  # until now it was somebody else's
         self._acted = self._acts
         self._report = self._complete(self._decide(others, now_s), now_s)
         self._topic.say(self._report, now_s)
@@ -202,8 +204,14 @@ class PlannerNode(LaimNode):
     def _acts(self) -> bool:
         return self._settings.mode == "auto" and self._claim.may_set
 
+    @property
+    def _robot_plan(self) -> Plan | None:
+        """The plan that the robot runs, but for a clock that the planner has no say in: it plans with 0 there."""
+        plan = self._robot.plan
+        return plan if plan is None or self._settings.allowed.clocks else replace(plan, robot_clock_hz=0.0)
+
     def _take_answer(self, answer: Answer, now_s: float) -> None:
-        plan, name = self._robot.plan, self._robot.name
+        plan, name = self._robot_plan, self._robot.name
         if answer.refusal:
             self._take_refusal(answer, now_s)
         elif "split_point" in answer.asked:
@@ -226,7 +234,7 @@ class PlannerNode(LaimNode):
             return
         refused = Plan(**answer.asked)
         self._planner.refuse(refused, now_s)
-        self._begin_from(self._robot.plan)
+        self._begin_from(self._robot_plan)
         self._refusal, self._refused_s = f"{name} refuses {in_words(refused)}: {answer.refusal}", now_s
         self._plans_refused += 1
         self._warn(f"{self._refusal}; it is not asked again for {REFUSED_FOR_S:g} s")
@@ -263,8 +271,8 @@ class PlannerNode(LaimNode):
 
     def _set(self, now_s: float) -> None:
         robot, planner = self._robot, self._planner
-        if self._acts and not planner.trouble and robot.plan != planner.plan:
-            robot.set(plan_values(planner.plan), now_s)
+        if self._acts and not planner.trouble and self._robot_plan != planner.plan:
+            robot.set(plan_values(planner.plan, clock=self._settings.allowed.clocks), now_s)
         elif self._acts or self._probing:
             probe_period_s = self._settings.probe_period_s if self._acts else 0.0
             if robot.probe_period_s == probe_period_s:

@@ -41,9 +41,9 @@ class Answer:
     refusal: str = ""
 
 
-def plan_values(plan: Plan) -> dict[str, ParameterValue]:
-    """The robot's parameters for a plan."""
-    return {name: getattr(plan, name) for name in _PLAN}
+def plan_values(plan: Plan, *, clock: bool = True) -> dict[str, ParameterValue]:
+    """The robot's parameters for a plan; without `robot_clock_hz` where `clock` is False."""
+    return {name: getattr(plan, name) for name in _PLAN if clock or name != "robot_clock_hz"}
 
 
 def _setting(values: Mapping[str, ParameterValue]) -> SetParametersAtomically.Request:

@@ -90,7 +90,7 @@ class TakesPlans:
     @property
     def plans(self) -> list[dict[str, Any]]:
         """The whole plans that were asked for, oldest first; a person sets a parameter or two."""
-        return [values for values in self.asked if "robot_clock_hz" in values]
+        return [values for values in self.asked if {"split_point", "feature_bits"} <= values.keys()]
 
 
 class Desk:

@@ -12,13 +12,14 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 from pipeline import Diagnostics
 from planner_desk import EDGE_COSTS, MODEL, ROBOT_COSTS, Desk, TakesPlans, machine
+from rclpy.parameter import Parameter
 from ros_harness import Observer, start_node
 
 from laim_ros.records import LinkReport
 
 PLANNER = "laim_ros.nodes.planner_node"
 FAST, SLOW = 20e6, 0.2e6
-CHOICES = {"split_points": ["input", "qformer"], "weight_bits": ["8"], "codecs": ["jpeg90"]}
+CHOICES = {"split_points": ["input", "qformer"], "weight_bits": ["8"], "codecs": ["jpeg90", "plain"]}
 PARAMETERS = {**CHOICES, "feature_bits": ["8"], "period_s": 0.1, "dwell_s": 0.0, "deadline_s": 0.3}
 PICTURES = {"split_point": "input", "weight_bits": 32, "feature_bits": 8, "codec": "jpeg90", "robot_clock_hz": 0.0}
 FEATURES = {"split_point": "qformer", "weight_bits": 8, "feature_bits": 8, "codec": "plain", "robot_clock_hz": 0.0}
@@ -117,6 +118,19 @@ def test_strange_news_are_remarked_and_survived(world):
     world.desk.profile("robot", ROBOT_COSTS)
     world.desk.profile("edge", EDGE_COSTS)
     world.desk.wait_for(lambda report: report.split_point and not report.remarks.count("damaged"), "a whole profile")
+
+
+def test_a_clock_that_it_may_not_choose_stays_as_somebody_has_set_it(world):
+    world.set(clocks=False)
+    world.desk.link(FAST, lambda report: report.split_point == "input", "a plan for a fast link")
+    world.wait_for_plan(split_point="input")
+    world.robot.node.set_parameters([Parameter("robot_clock_hz", value=1.2e9)])
+    asked = len(world.robot.asked)
+    world.desk.link(SLOW, lambda report: report.split_point == "qformer", "a plan for a slow one")
+    world.wait_for_plan(split_point="qformer", robot_clock_hz=1.2e9)
+    assert [set(values) for values in world.robot.asked[asked:]] == [FEATURES.keys() - {"robot_clock_hz"}]
+    world.robot.node.set_parameters([Parameter("robot_clock_hz", value=0.0)])
+    world.set(clocks=True)
 
 
 def test_a_refused_plan_is_told_and_another_one_is_taken(world):
