@@ -64,7 +64,7 @@ class LinkReport:
         robot_wait_s, edge_wait_s: the parts of robot_s and edge_s that were spent waiting for the frame before.
         goodput_bps, round_trip_s: running estimate; NaN until it can be told.
         unanswered_s: how long the oldest packet under way has waited for its answer; 0 where none is.
-        energy_j: what the robot spent on the frame, in joules; NaN where nothing measures it.
+        energy_j: what the robot spent on the frame above idling, in joules; NaN where nothing measures it.
         energy_source: what measured it: `rapl`, `ina`; empty where nothing does.
         probe: True where the packet only measured the link.
         packets_sent, results_received, deadline_misses: since activation.

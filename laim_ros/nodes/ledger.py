@@ -45,7 +45,7 @@ class SentFrame:
         questions: asked about this frame.
         plan: as it was carried out.
         wait_s: the part of the time between the two in which the frame before was at work.
-        energy_j: spent on the frame, in joules; NaN where nothing measures it.
+        energy_j: spent on the frame above idling, in joules; NaN where nothing measures it.
         energy_source: what measured it; empty where nothing does.
     """
 

@@ -4,26 +4,37 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from laim_ros.parameters import ParameterValueError
 from laim_ros.power import Clock, Meter, NoClock, NoMeter, PowerError, open_clock, open_meter
 
+_IDLE_S = 0.3
+"""For which the machine is watched at rest."""
+
 
 class EnergySpan:
-    """What a meter tells between the beginning of a piece of work and its end.
+    """What a meter tells between the beginning of a piece of work and its end, above idling.
 
-    It is the whole machine's (or processor's) energy in that time: idling is in it, and so is whatever else runs.
+    It is the whole machine's (or processor's) energy in that time: whatever else runs is in it.
+
+    Args:
+        idle_w: what the machine takes at rest, in watts.
+        now_s: a steady clock, in seconds.
     """
 
-    def __init__(self, meter: Meter) -> None:
-        self._meter, self._before_j = meter, meter.joules()
+    def __init__(self, meter: Meter, idle_w: float, now_s: Callable[[], float]) -> None:
+        self._meter, self._idle_w, self._now_s = meter, idle_w, now_s
+        self._before_j, self._began_s = meter.joules(), now_s()
 
     def spent(self) -> tuple[float, str]:
         """Joules since the beginning and what measured them; NaN and an empty string where nothing does."""
         spent_j = self._meter.joules() - self._before_j
-        return spent_j, "" if math.isnan(spent_j) else self._meter.source
+        if math.isnan(spent_j):
+            return math.nan, ""
+        return max(0.0, spent_j - self._idle_w * (self._now_s() - self._began_s)), self._meter.source
 
 
 class RobotPower:
@@ -37,6 +48,8 @@ class RobotPower:
         tell: takes sentences for people.
         warn: takes sentences about what cannot be had.
         root: where /sys is.
+        rest: lets so many seconds pass.
+        now_s: a steady clock, in seconds.
     """
 
     def __init__(
@@ -45,8 +58,12 @@ class RobotPower:
         tell: Callable[[str], object],
         warn: Callable[[str], object],
         root: Path = Path("/"),
+        rest: Callable[[float], object] = time.sleep,
+        now_s: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._wanted_hz, self._tell, self._warn, self._root = wanted_hz, tell, warn, root
+        self._rest, self._now_s = rest, now_s
+        self._idle_w = 0.0
         self._lock = threading.Lock()
         self._clock: Clock = NoClock()
         self._refusal = ""
@@ -56,7 +73,10 @@ class RobotPower:
         self.trouble = ""
 
     def open(self, clock: str, meter: str) -> None:
-        """Opens both by the names that the parameters take; changes nothing yet."""
+        """Opens both by the names that the parameters take; changes nothing yet.
+
+        Takes 0.3 s where there is a meter, to see what the machine takes at rest: nothing of the robot's may run then.
+        """
         self._clock, self._refusal, self.trouble = NoClock(), "", ""
         try:
             self._clock = open_clock(clock, self._root)
@@ -70,6 +90,7 @@ class RobotPower:
         except PowerError as error:
             self.meter = NoMeter()
             self._warn(f"energy is not measured: {error}")
+        self._idle_w = self._measure_idle_w()
 
     def close(self) -> None:
         """Lets the meter go; may be called when nothing is open, and after `end` only."""
@@ -113,12 +134,20 @@ class RobotPower:
 
     def span(self) -> EnergySpan:
         """Begins to measure one piece of work."""
-        return EnergySpan(self.meter)
+        return EnergySpan(self.meter, self._idle_w, self._now_s)
 
     def figures(self) -> dict[str, object]:
         """The clock and the meter, where there are any."""
         clock = {"clock_hz": self._in_force_hz} if self._clock.available_hz else {}
         return {**clock, **({} if self.meter.source == "none" else {"energy_source": self.meter.source})}
+
+    def _measure_idle_w(self) -> float:
+        began_s, began_j = self._now_s(), self.meter.joules()
+        if math.isnan(began_j):
+            return 0.0
+        self._rest(_IDLE_S)
+        idle_w = (self.meter.joules() - began_j) / (self._now_s() - began_s)
+        return 0.0 if math.isnan(idle_w) else idle_w
 
     def _hold(self, clock_hz: float) -> None:
         if clock_hz == self._held_hz:

@@ -19,9 +19,17 @@ class Robot:
         self.wanted_hz = 0.0
         self.told: list[str] = []
         self.warned: list[str] = []
-        self.power = RobotPower(lambda: self.wanted_hz, self.told.append, self.warned.append, root)
+        self.now_s, self.idle_uj = 0.0, 0
+        self.power = RobotPower(
+            lambda: self.wanted_hz, self.told.append, self.warned.append, root, self.rest, lambda: self.now_s
+        )
         self._limit = root / "sys/devices/system/cpu/cpufreq/policy0/scaling_max_freq"
         self._counter = root / "sys/class/powercap/intel-rapl:0/energy_uj"
+
+    def rest(self, seconds: float) -> None:
+        """Lets time pass, in which the machine takes `idle_uj`."""
+        self.now_s += seconds
+        self.write(energy_uj=str(int(self._counter.read_text()) + self.idle_uj))
 
     def limit_khz(self) -> int:
         return int(self._limit.read_text())
@@ -128,12 +136,21 @@ def test_a_clock_that_goes_away_is_told_until_it_is_set_again(robot):
     assert (robot.limit_khz(), robot.power.trouble) == (1_200_000, "")
 
 
-def test_energy_is_what_the_meter_counts_in_between(robot):
+def test_energy_is_what_the_meter_counts_in_between_above_idling(robot):
     robot.power.open("none", "auto")
     assert robot.power.figures() == {"energy_source": "rapl"}
     span = robot.power.span()
     robot.write(energy_uj="5750000\n")
     assert span.spent() == (0.75, "rapl")
+    robot.power.close()
+    robot.idle_uj = 600_000  # 2 W
+    robot.power.open("none", "auto")
+    span = robot.power.span()
+    robot.now_s += 0.25
+    robot.write(energy_uj=str(6_350_000 + 1_500_000))
+    assert span.spent() == (pytest.approx(1.0), "rapl"), "above idling"
+    robot.now_s += 60.0
+    assert span.spent() == (0.0, "rapl"), "never less than nothing"
     robot.power.close()
     joules, source = robot.power.span().spent()
     assert math.isnan(joules)
