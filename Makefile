@@ -29,8 +29,8 @@ PYTEST_ARGS ?=
 TEST_TIMEOUT_S ?= 300
 SUITE_TIMEOUT ?= 45m
 
-# Folders of tests that start no nodes.
-ALONE := codec coinference evaluation models planning power quantization scenes
+# Folders of tests that need not have the machine for themselves.
+SHARING := codec coinference evaluation models package planning power quantization scenes
 
 BIN := $(VENV)/bin
 PYTEST = timeout --kill-after=30s $(SUITE_TIMEOUT) $(BIN)/python -m pytest --timeout=$(TEST_TIMEOUT_S)
@@ -52,11 +52,11 @@ help:
 demo: setup
 	$(BIN)/laim demo --seconds $(SECONDS_SHOWN) $(DEMO_ARGS)
 
-# Tests of one process run two at a time, each with one thread; those that start nodes have the machine for themselves.
+# Most tests run two at a time, each with one thread; those that start nodes have the machine for themselves.
 test: lint
 ifeq ($(strip $(PYTEST_ARGS)),)
-	OMP_NUM_THREADS=1 $(PYTEST) --numprocesses 2 --dist loadfile $(addprefix test/,$(ALONE))
-	$(PYTEST) $(addprefix --ignore=test/,$(ALONE))
+	OMP_NUM_THREADS=1 $(PYTEST) --numprocesses 2 --dist loadfile $(addprefix test/,$(SHARING))
+	$(PYTEST) $(addprefix --ignore=test/,$(SHARING))
 else
 	$(PYTEST) $(PYTEST_ARGS)
 endif
