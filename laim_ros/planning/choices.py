@@ -105,7 +105,7 @@ def build_choices(
     if allowed is not None and not allowed.clocks:
         modes = (msgspec.structs.replace(modes[0], clock_hz=0.0),)
     found: list[tuple] = []
-    for plan in _candidates(robot, edge, quality, allowed or Allowed()):
+    for plan in _candidates(robot, quality, allowed or Allowed()):
         row = measured.get(plan_key(plan))
         if quality is not None and row is None:
             continue
@@ -174,9 +174,7 @@ def _halves_s(plan: Plan, robot: MachineProfile, edge: MachineProfile | None) ->
     return robot_s, edge.span_s(edge.weight_bits[0], point, "output") + edge.code_s.get(point, 0.0)
 
 
-def _candidates(
-    robot: MachineProfile, edge: MachineProfile | None, quality: QualityTable | None, allowed: Allowed
-) -> Iterator[Plan]:
+def _candidates(robot: MachineProfile, quality: QualityTable | None, allowed: Allowed) -> Iterator[Plan]:
     """Plans before it is known whether the profiles have their stages."""
     widths = allowed.weight_bits or robot.weight_bits
     bits = allowed.feature_bits or tuple(width for width in BIT_WIDTHS if width <= 8)

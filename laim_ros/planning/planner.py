@@ -1,6 +1,6 @@
 """`Planner`: takes in what robot, edge, link and battery tell, and says which plan to run and why. No ROS in here.
 
-The planner node, `laim plan` and the benchmark all drive this class.
+The planner node and the benchmark drive this class; `laim plan`, which has numbers instead of news, its parts.
 """
 
 from __future__ import annotations
@@ -210,7 +210,7 @@ class Planner:
         if not feasible:
             kept = bool((selection.timely & selection.affordable).any())
             words = f"{'not for long' if selection.feasible else _DEAR if kept else _NONE}; {words}"
-        report = self._report(row, feasible, words, remarks, costs, limits, link, selection, choices)
+        report = self._report(row, feasible, words, remarks, costs, link, selection, choices)
         return Decision(self.plan, changed, report, choices, costs, limits, selection)
 
     @property
@@ -306,7 +306,6 @@ class Planner:
         words: str,
         remarks: list[str],
         costs: Costs,
-        limits: Limits,
         link: LinkForecast,
         selection: Selection,
         choices: Choices,
