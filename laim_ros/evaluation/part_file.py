@@ -135,17 +135,3 @@ class PartFile:
 
     def _foreign(self, why: str) -> EvaluationError:
         return EvaluationError(f"{self.path} is no unfinished table of `laim calibrate` ({why}); remove it")
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes a file that is whole or not there: beside it first, then in its place.
-
-    Raises:
-        OSError: it cannot be written; what was there before stays.
-    """
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)

@@ -14,8 +14,9 @@ from laim_ros.evaluation.errors import EvaluationError
 from laim_ros.evaluation.frames import Frames
 from laim_ros.evaluation.grid import WEIGHT_BITS
 from laim_ros.evaluation.metrics import has_cider
-from laim_ros.evaluation.part_file import PartFile, Settings, write_whole
+from laim_ros.evaluation.part_file import PartFile, Settings
 from laim_ros.evaluation.quality import Meter
+from laim_ros.files import write_whole
 from laim_ros.models import ModelError, load
 from laim_ros.models.identity import find_whole, model_id, packed_head
 from laim_ros.models.loading import find_device

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import tempfile
 from pathlib import Path
 
+from laim_ros.files import user_folder
 from laim_ros.planning.errors import PlanningError
 from laim_ros.planning.profiles import MachineProfile
 
 
 def profile_cache() -> Path:
     """Where profiles are kept: `laim_ros/profiles` in $XDG_CACHE_HOME, or else in ~/.cache."""
-    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if not base.is_absolute():  # not set, or to be ignored by the standard that defines it
-        base = Path(os.path.expanduser("~")) / ".cache"
-    if not base.is_absolute():  # a user without a home
-        base = Path(tempfile.gettempdir())
-    return base / "laim_ros" / "profiles"
+    return user_folder("XDG_CACHE_HOME", ".cache") / "profiles"
 
 
 def newest_kept(role: str, *, model: str = "", model_id: str = "", cache: Path | None = None) -> MachineProfile | None:

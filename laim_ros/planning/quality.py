@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from laim_ros.files import user_folder
 from laim_ros.paths import PathsError, checkpoints_directory
 from laim_ros.plan import Plan
 from laim_ros.planning.errors import PlanningError
@@ -137,8 +138,7 @@ def _key(split_point: str, weight_bits: int, feature_bits: int, codec: str) -> t
 
 def own_quality_path(model_id: str) -> Path:
     """Where the table of a model stands that has no folder of its own to write to, such as one from the hub."""
-    home = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
-    return home / "laim_ros" / "quality" / f"{model_id}.json"
+    return user_folder("XDG_DATA_HOME", ".local/share") / "quality" / f"{model_id}.json"
 
 
 def quality_path(folder: Path | None, model_id: str) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 
 from laim_ros import __version__
 from laim_ros.coinference import EdgeHalf, RobotHalf
+from laim_ros.files import write_whole
 from laim_ros.models.identity import PACKED_FILE
 from laim_ros.planning.errors import PlanningError
 from laim_ros.planning.profiles import MachineProfile
@@ -46,17 +46,7 @@ def write(path: Path, profile: MachineProfile) -> None:
         OSError: the folder cannot be made or written to.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", dir=path.parent, prefix=f"{path.stem}-", delete=False
-    ) as file:
-        written = Path(file.name)
-        try:
-            file.write(profile.to_json())
-            file.close()
-            written.replace(path)
-        except BaseException:  # an interrupt too: nobody would ever remove what is left
-            written.unlink(missing_ok=True)
-            raise
+    write_whole(path, profile.to_json())
 
 
 def _making(half: RobotHalf | EdgeHalf) -> list[object]:

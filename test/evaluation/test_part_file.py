@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from laim_ros.evaluation.errors import EvaluationError
-from laim_ros.evaluation.part_file import PartFile, Settings, write_whole
+from laim_ros.evaluation.part_file import PartFile, Settings
+from laim_ros.files import write_whole
 from laim_ros.plan import Plan
 from laim_ros.planning.quality import QualityRow
 

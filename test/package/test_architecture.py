@@ -17,7 +17,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
     frozenset(names.split())
     for names in (
         "plan paths processes records power",
-        "parameters",
+        "files parameters",
         "bringup codec drawing planning scenes",
         "models parameter_docs sources",
         "quantization",
