@@ -92,7 +92,7 @@ def open_source(
         return DeviceSource(int(match[1]), height, width, rate_hz)
     path = Path(source).expanduser()
     if path.is_dir():
-        paths = sorted(entry for entry in path.iterdir() if entry.suffix.lower() in PICTURE_SUFFIXES)
+        paths = picture_paths(path)
         if not paths:
             raise SourceError(f"folder '{source}' holds no pictures ({', '.join(sorted(PICTURE_SUFFIXES))})")
         return FolderSource(paths, height, width, loop, warn)
@@ -103,6 +103,21 @@ def open_source(
     if path.suffix.lower() in PICTURE_SUFFIXES:
         return FolderSource([path], height, width, loop, warn)
     return VideoSource(path, height, width, loop)
+
+
+def picture_paths(folder: Path) -> list[Path]:
+    """The picture files in a folder, in the order of their names.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES)
+
+
+def evenly_spread(paths: Sequence[Path], most: int) -> list[Path]:
+    """At most so many of the files, evenly spread: neighbours in a recording show much the same."""
+    count = min(most, len(paths))
+    return [paths[index * len(paths) // count] for index in range(count)]
 
 
 class SceneSource:

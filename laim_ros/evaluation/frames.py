@@ -13,7 +13,7 @@ import numpy as np
 
 from laim_ros.evaluation.errors import EvaluationError
 from laim_ros.scenes import Scene, render, sample_scene
-from laim_ros.sources import PICTURE_SUFFIXES, FolderSource, SourceError
+from laim_ros.sources import PICTURE_SUFFIXES, FolderSource, SourceError, evenly_spread, picture_paths
 
 MOST_PICTURES = 500
 """Taken of a folder: neighbours in a recording show much the same, and each costs time in every row."""
@@ -74,7 +74,7 @@ def picture_frames(folder: Path, resize: Resize, warn: Callable[[str], object] =
     if not folder.is_dir():
         raise EvaluationError(f"pictures '{folder}': there is no such folder; give a folder of pictures")
     try:
-        paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES)
+        paths = picture_paths(folder)
     except OSError as error:
         raise EvaluationError(f"pictures '{folder}': {error.strerror or error}; give another folder") from error
     if not paths:
@@ -83,7 +83,7 @@ def picture_frames(folder: Path, resize: Resize, warn: Callable[[str], object] =
         )
     if len(paths) > MOST_PICTURES:
         warn(f"{MOST_PICTURES} of the {len(paths)} pictures in '{folder}' are taken, evenly spread")
-        paths = [paths[index * len(paths) // MOST_PICTURES] for index in range(MOST_PICTURES)]
+        paths = evenly_spread(paths, MOST_PICTURES)
     # Not shrunk before the model's own preparation does it.
     source, pixels = FolderSource(paths, sys.maxsize, sys.maxsize, loop=False, warn=warn), []
     try:

@@ -17,7 +17,7 @@ from laim_ros.models import SplitModel, load
 from laim_ros.models.source import ModelSource
 from laim_ros.quantization.errors import QuantizationError
 from laim_ros.scenes import render, sample_scene
-from laim_ros.sources import PICTURE_SUFFIXES, FolderSource, SourceError
+from laim_ros.sources import PICTURE_SUFFIXES, FolderSource, SourceError, evenly_spread, picture_paths
 
 PICTURES = 64
 """How many are taken where nobody says: enough to choose heads by; neurons are content with 16."""
@@ -102,7 +102,7 @@ def _opened(pictures: str, warn: Callable[[str], object]) -> tuple[Iterator[np.n
             "rendered ones"
         )
     try:
-        paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES)
+        paths = picture_paths(folder)
     except OSError as error:
         raise QuantizationError(f"pictures '{pictures}': {error.strerror or error}; give another folder") from error
     if not paths:
@@ -110,9 +110,7 @@ def _opened(pictures: str, warn: Callable[[str], object]) -> tuple[Iterator[np.n
             f"pictures '{pictures}': the folder holds none ({', '.join(sorted(PICTURE_SUFFIXES))}); give another, or "
             f"scenes:{PICTURES} for rendered ones"
         )
-    if len(paths) > PICTURES:
-        # Neighbours in a recording show much the same.
-        paths = [paths[index * len(paths) // PICTURES] for index in range(PICTURES)]
+    paths = evenly_spread(paths, PICTURES)
     # Names need not be text, but the manifest is.
     name = os.fsencode(folder.resolve().name).decode(errors="replace")
     return _read(paths, pictures, warn), name
