@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from laim_ros.codec import WIRE_VERSION, CodecError, Packet, StreamDescription, codec_for, pack
+from laim_ros.codec import HEADER_BYTES, WIRE_VERSION, CodecError, Codecs, Packet, StreamDescription, pack
 from laim_ros.models import Generation, ModelError, SplitModel
 from laim_ros.models.base import split_index
 from laim_ros.plan import Plan
@@ -46,23 +46,25 @@ class RobotHalf:
         model: a split model loaded from `input` on.
         robot: name of the robot, carried in stream descriptions.
         heads: where the same model comes from at other bit-widths; None where it stays as it is.
+        codecs: with the calibrations that frames are coded by; None finds the model's own.
 
     Attributes:
         model: in use; `set_weight_bits` replaces it.
+        codecs: as given or found.
         choices: what `open` was told about how heads are made; None for a half that was not opened so.
 
     Raises:
         ModelError: the model is not loaded from `input` on.
     """
 
-    def __init__(self, model: SplitModel, robot: str, heads: Heads | None = None) -> None:
+    def __init__(self, model: SplitModel, robot: str, heads: Heads | None = None, codecs: Codecs | None = None) -> None:
         if model.first != "input":
             raise ModelError(f"a robot needs the model's stages from 'input' on, these begin after '{model.first}'")
         self.model = model
         self.robot = robot
         self.choices: Mapping[str, str] | None = None
+        self.codecs = codecs or Codecs.find(model.name, model.model_id)
         self._heads = heads
-        self._codec = lru_cache(_STREAMS_CACHED)(codec_for)
 
     @classmethod
     def open(cls, model: str, robot: str, *, weight_bits: int = 32, **choices: str) -> RobotHalf:
@@ -151,9 +153,11 @@ class RobotHalf:
         Raises:
             ModelError: the split point is unknown to the model, or after the last stage loaded.
             QuantizationError: the head cannot be had at the plan's bit-width.
+            CodecError: codec `klt` without a calibration.
         """
         self.check_weight_bits(plan.weight_bits)
         self._check_split_point(plan)
+        self.codecs.calibration(plan)
 
     def _check_split_point(self, plan: Plan) -> None:
         points = self.model.split_points
@@ -164,16 +168,30 @@ class RobotHalf:
                 f"choose an earlier one, or load more with last_split: {plan.split_point}"
             )
 
-    def describe(self, plan: Plan, prompts: Sequence[str] = (CAPTION,), deadline_s: float = 0.0) -> StreamDescription:
+    def describe(
+        self,
+        plan: Plan,
+        prompts: Sequence[str] = (CAPTION,),
+        deadline_s: float = 0.0,
+        predictive: bool = False,
+    ) -> StreamDescription:
         """The stream that packets of this plan and these prompts belong to.
+
+        Args:
+            plan: to be followed.
+            prompts: to be answered for each frame.
+            deadline_s: age after which a result is no longer wanted; 0 for none.
+            predictive: whether frames may be coded as differences, where the plan's codec can.
 
         Raises:
             ModelError: the split point is unknown to the model, or after the last stage loaded.
-            CodecError: a prompt is too long, or there are too many.
+            CodecError: a prompt is too long, there are too many, or codec `klt` has no calibration here.
         """
         self._check_split_point(plan)
         shape = self.model.boundary_shape(plan.split_point)
-        return _stream(self.robot, self.model.model_id, plan, shape, tuple(prompts), deadline_s)
+        calibration = self.codecs.calibration(plan)
+        coding = ("", False) if calibration is None else (calibration.digest, predictive)
+        return _stream(self.robot, self.model.model_id, plan, shape, tuple(prompts), deadline_s, *coding)
 
     def features(self, image: np.ndarray, split_point: str) -> tuple[np.ndarray, Timings]:
         """The tensor at the split for one picture.
@@ -195,7 +213,16 @@ class RobotHalf:
         features = boundary[0].to("cpu", torch.float32).numpy()
         return features, Timings(resized_s - began_s, time.perf_counter() - resized_s, model.weight_bits)
 
-    def pack(self, stream: StreamDescription, sequence: int, features: np.ndarray, began_s: float) -> bytes:
+    def pack(
+        self,
+        stream: StreamDescription,
+        sequence: int,
+        features: np.ndarray,
+        began_s: float,
+        *,
+        reference: int | None = None,
+        most_bytes: int = 0,
+    ) -> bytes:
         """The packet of one frame.
 
         Args:
@@ -203,11 +230,14 @@ class RobotHalf:
             sequence: number of the frame; modulo 2^32 on the wire.
             features: float32 of the stream's shape, or uint8 (H, W, 3) at `input`.
             began_s: when the frame arrived, by `time.perf_counter`; the packet tells the edge how long the robot took.
+            reference: in a predictive stream, number of a frame that the edge has decoded; None codes this by itself.
+            most_bytes: of the whole packet; the frame is coded coarser until it fits. 0 for no limit.
 
         Raises:
-            CodecError: the features hold a NaN or an infinity, or do not have the stream's shape.
+            CodecError: the features hold a NaN or an infinity, do not have the stream's shape, or do not fit.
         """
-        payload = self._codec(stream).encode(features)
+        room_bytes = max(1, most_bytes - HEADER_BYTES) if most_bytes else 0
+        payload = self.codecs.encode(stream, features, sequence, reference, room_bytes)
         return pack(Packet(stream.stream_id, sequence, payload, robot_s=time.perf_counter() - began_s))
 
     def finish(self, features: np.ndarray, prompts: Sequence[str], generation: Generation) -> list[str]:
@@ -224,22 +254,27 @@ class EdgeHalf:
 
     Args:
         model: a split model loaded up to `output`.
+        codecs: with the calibrations that frames are coded by; None finds the model's own.
+
+    Attributes:
+        codecs: as given or found.
 
     Raises:
         ModelError: the model is not loaded up to `output`.
     """
 
-    def __init__(self, model: SplitModel) -> None:
+    def __init__(self, model: SplitModel, codecs: Codecs | None = None) -> None:
         if model.last != "output":
             raise ModelError(f"an edge needs the model's stages up to 'output', these end at '{model.last}'")
         self.model = model
-        self._codec = lru_cache(_STREAMS_CACHED)(codec_for)
+        self.codecs = codecs or Codecs.find(model.name, model.model_id)
 
     def check(self, stream: StreamDescription) -> None:
         """Whether this edge can finish packets of `stream`.
 
         Raises:
-            CodecError: another model, a split point before the first stage loaded, or a shape that is not the model's.
+            CodecError: another model, a split point before the first stage loaded, a shape that is not the model's, or
+                a calibration of the codec that this side does not have.
         """
         points = self.model.split_points
         if stream.model_id != self.model.model_id:
@@ -258,14 +293,20 @@ class EdgeHalf:
         expected = tuple(self.model.boundary_shape(split_point))
         if tuple(stream.shape) != expected:
             raise CodecError(f"shape {tuple(stream.shape)} at '{split_point}' is not the model's {expected}")
+        self.codecs.check(stream)
 
-    def decode(self, stream: StreamDescription, payload: bytes) -> np.ndarray:
+    def decode(self, stream: StreamDescription, payload: bytes, sequence: int = 0) -> np.ndarray:
         """The boundary tensor in a payload: float32 of the stream's shape, or uint8 (H, W, 3) at `input`.
 
+        Args:
+            stream: the stream that it came in (checked).
+            payload: of the packet.
+            sequence: of the packet, which predictive streams need.
+
         Raises:
-            CodecError: the payload is damaged, or is not what the stream promises.
+            CodecError: the payload is damaged, is not what the stream promises, or refers to a frame not decoded here.
         """
-        return self._codec(stream).decode(payload)
+        return self.codecs.decode(stream, payload, sequence)
 
     def finish(self, frames: Sequence[tuple[StreamDescription, np.ndarray]], generation: Generation) -> list[list[str]]:
         """The texts of several frames, in their order: those at the same split point run as one batch.
@@ -289,7 +330,14 @@ class EdgeHalf:
 
 @lru_cache(_STREAMS_CACHED)
 def _stream(
-    robot: str, model_id: str, plan: Plan, shape: tuple[int, ...], prompts: tuple[str, ...], deadline_s: float
+    robot: str,
+    model_id: str,
+    plan: Plan,
+    shape: tuple[int, ...],
+    prompts: tuple[str, ...],
+    deadline_s: float,
+    calibration: str,
+    predictive: bool,
 ) -> StreamDescription:
     # Not a method: a cache that holds `self` would keep the model's weights after the half is let go.
     return StreamDescription(
@@ -300,6 +348,8 @@ def _stream(
         shape=shape,
         prompts=prompts,
         deadline_s=deadline_s,
+        calibration=calibration,
+        predictive=predictive,
     )
 
 

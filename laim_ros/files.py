@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from pathlib import Path
 
-from laim_ros.paths import PACKAGE
+from laim_ros.paths import PACKAGE, PathsError, checkpoints_directory
 
 
 def user_folder(variable: str, usual: str) -> Path:
@@ -24,7 +25,34 @@ def user_folder(variable: str, usual: str) -> Path:
     return base / PACKAGE
 
 
-def write_whole(path: Path, text: str) -> None:
+def beside_model(folder: Path | None, name: str, own: Path) -> Path:
+    """Where a new file about a model goes: into its folder, or where that cannot be written to the user's own.
+
+    Args:
+        folder: of the model; None for one from the hub.
+        name: of the file in that folder.
+        own: the user's own file about this model.
+    """
+    return folder / name if folder is not None and os.access(folder, os.W_OK) else own
+
+
+def about_model(model: str, name: str, own: Path) -> list[Path]:
+    """The files of one kind about a model that exist: in its folder, the user's own, among the shipped ones.
+
+    What somebody made for a shipped model that lies where only root may write comes before what shipped with it.
+
+    Args:
+        model: shipped name, local folder or hub id.
+        name: of the file in the model's folder.
+        own: the user's own file about this model.
+    """
+    places = [Path(model).expanduser() / name, own]
+    with contextlib.suppress(PathsError):
+        places.append(checkpoints_directory() / model / name)
+    return [place for place in places if place.is_file()]
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
     """Writes a file that is whole or not there, whoever reads or writes it meanwhile: beside it first.
 
     Raises:
@@ -32,7 +60,7 @@ def write_whole(path: Path, text: str) -> None:
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        beside.write_text(text, encoding="utf-8")
+        beside.write_bytes(content.encode() if isinstance(content, str) else content)
         beside.replace(path)
     finally:  # also after an interrupt: nobody would ever remove what is left
         beside.unlink(missing_ok=True)

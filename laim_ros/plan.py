@@ -9,9 +9,16 @@ from dataclasses import dataclass
 BIT_WIDTHS = (1, 2, 3, 4, 5, 6, 7, 8, 16, 32)
 """Bit-widths that weights and features may have; 16 and 32 are floating point."""
 
-FEATURE_CODECS = ("plain",)
-PICTURE_FORMATS = ("jpeg",)
+FEATURE_CODECS = ("klt", "plain")
+"""The first with a number, too, such as `klt12`."""
 
+PICTURE_FORMATS = ("jpeg", "webp", "avif")
+
+MOST_DECIBELS = 60
+_DECIBELS_PER_BIT = 6
+_MOST_KLT_BITS = 8
+
+_FEATURE_CODEC = re.compile(r"plain|klt([1-9]|[1-5][0-9]|60)?")
 _SPLIT_POINT = re.compile(r"input|vit\.[1-9][0-9]{0,2}|vision|qformer|output")
 _PICTURE_CODEC = re.compile(rf"({'|'.join(PICTURE_FORMATS)})([1-9][0-9]?|100)")
 
@@ -28,7 +35,9 @@ class Plan:
         split_point: last stage that the robot runs: `input`, `vit.K` (after K blocks), `vision`, `qformer`, `output`.
         weight_bits: bits per weight of the robot's half: 1–8, 16 (bf16), 32.
         feature_bits: bits per element of the tensor that is sent: 1–8, 16, 32. Not used at `input` and `output`.
-        codec: name of the feature codec (`plain`), or at `input` a picture format with its quality (`jpeg75`).
+        codec: name of the feature codec (`plain`; `klt`, as fine as `feature_bits` says; `klt12` for 12 dB between
+            signal and distortion, whatever `feature_bits` says), or at `input` a picture format with its quality
+            (`jpeg75`).
         robot_clock_hz: clock of the robot's processor in hertz; 0 leaves it alone.
 
     Raises:
@@ -49,10 +58,14 @@ class Plan:
                 raise PlanError(f"{name} {getattr(self, name)} is none of {', '.join(map(str, BIT_WIDTHS))}")
         if self.sends_picture:
             picture_format(self.codec)
-        elif self.codec not in FEATURE_CODECS:
+        elif not is_feature_codec(self.codec):
             raise PlanError(
-                f"codec '{self.codec}' does not code features (split_point '{self.split_point}'); "
-                f"use one of: {', '.join(FEATURE_CODECS)}"
+                f"codec '{self.codec}' does not code features (split_point '{self.split_point}'); use one of: "
+                f"{', '.join(FEATURE_CODECS)}, or klt1 to klt{MOST_DECIBELS} for so many decibels"
+            )
+        elif self.codec == "klt" and self.feature_bits > _MOST_KLT_BITS:
+            raise PlanError(
+                f"feature_bits {self.feature_bits} is more than codec klt takes, 1 to {_MOST_KLT_BITS}; use codec plain"
             )
         if not (math.isfinite(self.robot_clock_hz) and self.robot_clock_hz >= 0):
             raise PlanError(
@@ -65,6 +78,25 @@ class Plan:
         return self.split_point == "input"
 
 
+def is_feature_codec(codec: str) -> bool:
+    """Whether a codec's name is that of one for features."""
+    return _FEATURE_CODEC.fullmatch(codec) is not None
+
+
+def codes_by_calibration(plan: Plan) -> bool:
+    """Whether what the plan sends is coded by codec `klt`, which both sides must have the same calibration for."""
+    return plan.codec.startswith("klt") and plan.split_point not in ("input", "output")
+
+
+def klt_decibels(plan: Plan) -> int:
+    """Signal-to-distortion ratio in decibels that a plan with codec `klt` asks for.
+
+    A white Gaussian at b bits per element is coded with a distortion of σ² 2^(-2b) at best [Shannon 1959]: 6.02 b dB.
+    """
+    number = plan.codec.removeprefix("klt")
+    return int(number) if number else _DECIBELS_PER_BIT * plan.feature_bits
+
+
 def in_words(plan: Plan) -> str:
     """The plan for people, such as `qformer at 4 bits (plain), weights at 8 bits`."""
     clock = f", {plan.robot_clock_hz / 1e9:g} GHz" if plan.robot_clock_hz else ""
@@ -72,7 +104,8 @@ def in_words(plan: Plan) -> str:
         return f"pictures as {plan.codec}{clock}"
     if plan.split_point == "output":
         return f"everything on the robot, weights at {plan.weight_bits} bits{clock}"
-    return f"{plan.split_point} at {plan.feature_bits} bits ({plan.codec}), weights at {plan.weight_bits} bits{clock}"
+    fineness = f"{plan.feature_bits} bits ({plan.codec})" if plan.codec in FEATURE_CODECS else plan.codec
+    return f"{plan.split_point} at {fineness}, weights at {plan.weight_bits} bits{clock}"
 
 
 def picture_format(codec: str) -> tuple[str, int]:

@@ -62,19 +62,30 @@ class PlainCodec:
         self._zstd = Zstd()
         self._zstd_bits = 8 // (8 // self.bits) if self.bits <= 8 else 0
 
-    def encode(self, array: np.ndarray) -> bytes:
+    def encode(self, array: np.ndarray, most_bytes: int = 0) -> bytes:
         """Code one frame.
 
         Args:
             array: the stream's shape, float32.
+            most_bytes: of the payload, which this codec cannot make smaller; 0 for no limit.
 
         Returns:
             At 1–8 bits at most 1 + 8·tokens + ⌈elements·bits/8⌉ bytes, at 16 and 32 bits exactly elements·bits/8. At 16
             bits, values beyond ±65504 become ±65504.
 
         Raises:
-            CodecError: wrong shape or dtype; a NaN or infinity; at 1–8 bits a magnitude above 1e38.
+            CodecError: wrong shape or dtype; a NaN or infinity; at 1–8 bits a magnitude above 1e38; more bytes than
+                allowed.
         """
+        payload = self._encoded(array)
+        if most_bytes and len(payload) > most_bytes:
+            raise CodecError(
+                f"features: {len(payload)} bytes where {most_bytes} are allowed, and codec plain has no coarser step: "
+                "take fewer feature_bits, or codec klt"
+            )
+        return payload
+
+    def _encoded(self, array: np.ndarray) -> bytes:
         if array.shape != self.shape or array.dtype != np.float32:
             raise CodecError(
                 f"features: the stream takes float32 {self.shape}, not {array.dtype} {array.shape}; "

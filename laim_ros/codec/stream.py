@@ -10,9 +10,9 @@ import re
 import msgspec
 
 from laim_ros.codec.errors import CodecError
-from laim_ros.plan import Plan, PlanError
+from laim_ros.plan import Plan, PlanError, codes_by_calibration
 
-WIRE_VERSION = 1
+WIRE_VERSION = 2
 """Version of the stream description, the packet header and the payloads; a change of any of them raises it."""
 
 MAX_JSON_BYTES = 16 * 1024
@@ -42,6 +42,7 @@ class StreamDescription(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
         calibration: hash of the codec's calibration, lower-case hex; "" = none.
         prompts: 1–8 prompts of at most 1024 characters, all answered for each frame; "" asks for a caption.
         deadline_s: age in seconds after which a result is no longer wanted; 0 = none.
+        predictive: whether packets of codec `klt` may refer to earlier ones, so that a decoder must remember these.
 
     Raises:
         CodecError: a field is outside these bounds, on construction as on parsing.
@@ -55,6 +56,7 @@ class StreamDescription(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     calibration: str = ""
     prompts: tuple[str, ...] = ("",)
     deadline_s: float = 0.0
+    predictive: bool = False
 
     def __post_init__(self) -> None:
         _check_wire(self.wire)
@@ -75,6 +77,12 @@ class StreamDescription(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
         if not (_is_number(self.deadline_s) and 0 <= self.deadline_s < math.inf):
             raise CodecError(
                 f"stream description: deadline_s {self.deadline_s} must be finite and not negative (0 for none)"
+            )
+        if not isinstance(self.predictive, bool):
+            raise CodecError(f"stream description: predictive must be true or false, not {self.predictive!r}")
+        if self.predictive and not codes_by_calibration(self.plan):
+            raise CodecError(
+                f"stream description: codec {self.plan.codec} codes every frame by itself, predictive or not"
             )
         self.to_json()  # its length has a bound, too
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
-from laim_ros.files import user_folder
-from laim_ros.paths import PathsError, checkpoints_directory
+from laim_ros.files import about_model, beside_model, user_folder
 from laim_ros.plan import Plan
 from laim_ros.planning.errors import PlanningError
 
@@ -148,9 +145,7 @@ def quality_path(folder: Path | None, model_id: str) -> Path:
         folder: of the model; None for one from the hub.
         model_id: its identity.
     """
-    if folder is not None and os.access(folder, os.W_OK):
-        return folder / QUALITY_FILE
-    return own_quality_path(model_id)
+    return beside_model(folder, QUALITY_FILE, own_quality_path(model_id))
 
 
 def find_quality(model: str, model_id: str) -> tuple[QualityTable | None, str]:
@@ -164,9 +159,7 @@ def find_quality(model: str, model_id: str) -> tuple[QualityTable | None, str]:
         The table or None, and a sentence: which one it is, or why there is none.
     """
     reasons = []
-    for path in _places(model, model_id):
-        if not path.is_file():
-            continue
+    for path in about_model(model, QUALITY_FILE, own_quality_path(model_id)):
         try:
             table = QualityTable.read(path)
         except PlanningError as error:
@@ -177,11 +170,3 @@ def find_quality(model: str, model_id: str) -> tuple[QualityTable | None, str]:
         reasons.append(f"{path} was measured with another model ({table.model_id})")
     found = "; ".join(reasons) or f"no quality table for {model}"
     return None, f"{found}: plans are ranked by theory; measure one with `laim calibrate --model {model}`"
-
-
-def _places(model: str, model_id: str) -> list[Path]:
-    # What somebody measured for a shipped model that lies where only root may write comes before what shipped with it.
-    places = [Path(model).expanduser() / QUALITY_FILE, own_quality_path(model_id)]
-    with contextlib.suppress(PathsError):
-        places.append(checkpoints_directory() / model / QUALITY_FILE)
-    return places
