@@ -24,7 +24,7 @@ import numpy as np
 from laim_ros.codec.ans import LevelReader, LevelWriter
 from laim_ros.codec.calibration import MOST_STEP, SplitCalibration
 from laim_ros.codec.errors import CodecError
-from laim_ros.codec.probabilities import MAX_MAGNITUDE, PRECISION_BITS, ROUNDING, class_indices, cost_bits, rebuilt
+from laim_ros.codec.probabilities import PRECISION_BITS, class_indices, cost_bits, quantize, rebuild
 from laim_ros.codec.stream import StreamDescription
 from laim_ros.plan import klt_decibels
 
@@ -141,7 +141,7 @@ class KltCodec:
         classes = self._classes(step, narrower)
         levels = reader.levels(classes)
         reader.end()
-        values = rebuilt(levels, classes)
+        values = rebuild(levels, classes)
         values *= np.float32(2.0 ** (step / 8))
         if before is not None:
             values += before
@@ -177,11 +177,11 @@ class KltCodec:
         self, step: int, coefficients: np.ndarray, before: np.ndarray | None, back: int
     ) -> tuple[bytes, np.ndarray]:
         size = np.float32(2.0 ** (step / 8))
-        classes, levels, narrower = self._classes(step, None), _quantized(coefficients, size), None
+        classes, levels, narrower = self._classes(step, None), quantize(coefficients / size), None
         if before is not None:
             difference = coefficients - before
             narrow = self._narrower(difference)
-            other_classes, other_levels = self._classes(step, narrow), _quantized(difference, size)
+            other_classes, other_levels = self._classes(step, narrow), quantize(difference / size)
             reference_bits = math.log2(REFERENCES_KEPT * _NARROWER)
             cost = cost_bits(other_levels, other_classes).sum() + reference_bits
             if cost < cost_bits(levels, classes).sum():
@@ -196,7 +196,7 @@ class KltCodec:
                 writer.number(back - 1, REFERENCES_KEPT)
                 writer.number(narrower, _NARROWER)
         writer.levels(levels, classes)
-        values = rebuilt(levels, classes) * size
+        values = rebuild(levels, classes) * size
         return writer.to_bytes(), values if narrower is None else values + before
 
     def _narrower(self, difference: np.ndarray) -> int:
@@ -267,17 +267,6 @@ def check_calibration(stream: StreamDescription, calibration: SplitCalibration |
             f"the codec's calibration at '{split_point}' is for {calibration.mean.size} elements, the stream has "
             f"{math.prod(stream.shape)}"
         )
-
-
-def _quantized(values: np.ndarray, step: np.float32) -> np.ndarray:
-    """int32 levels: nothing within two thirds of a step around 0, then one level per step."""
-    levels = np.abs(values)
-    levels /= step
-    levels += np.float32(ROUNDING)
-    np.minimum(levels, np.float32(MAX_MAGNITUDE), out=levels)
-    whole = levels.astype(np.int32)  # truncates
-    np.negative(whole, out=whole, where=values < 0)
-    return whole
 
 
 def _distance(sequence: int, reference: int) -> int:
