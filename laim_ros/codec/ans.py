@@ -1,39 +1,40 @@
-"""Levels and side information to bytes and back: range asymmetric numeral systems (rANS).
+"""Levels and side information to bytes and back: `LevelWriter` and `LevelReader`.
 
-One Python integer x is the state [Duda, arXiv 1311.2540]: coding a symbol of frequency f that begins at c, out of a total
-of 2**14, makes x ← ⌊x/f⌋ · 2**14 + c + x mod f, which is x divided by the symbol's probability; decoding undoes that, so
-it meets symbols in the reverse order of coding. Coding starts at 0 and decoding must end there. Up to 64 bytes the payload
-is x itself: nothing is spent on ending. Beyond, x stays within 2**256 … 2**512 and its lowest 32 bytes move out or in.
+Up to `SMALL` levels go one by one into a Python integer (`bigint`). Of more, those whose class makes zero likely are coded
+by the distance to the next that is not 0 (`gaps`), and the others one by one, or, where they are many, in lanes (`lanes`).
+From what probability of zero on a class counts as sparse is the writer's choice, by the time that it takes: the bits
+are the same. The levels after the last that is not 0 are then not coded at all.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
 
+from laim_ros.codec import gaps, lanes
+from laim_ros.codec.bigint import Sink, Source
 from laim_ros.codec.errors import CodecError
-from laim_ros.codec.probabilities import (
-    BUCKETS,
-    CLASSES,
-    ESCAPE,
-    ESCAPE_BITS,
-    MAX_MAGNITUDE,
-    PRECISION_BITS,
-    TOTAL,
-    bucket_edges,
-    buckets_of,
-    extra_bits,
-    tables,
-)
+from laim_ros.codec.probabilities import CLASSES, MAX_MAGNITUDE, PRECISION_BITS, TOTAL, listing, tables
+from laim_ros.codec.rawbits import levels_of, pop_raw, push_raw, raw_bits, symbols_of
 
-_WORD_BYTES = 32
-_WORD_BITS = 8 * _WORD_BYTES
-_WORD_MASK = (1 << _WORD_BITS) - 1
-_LOW = 1 << _WORD_BITS
+SMALL = 2048
+"""Levels up to which all of them go one by one."""
+
 MOST_NUMBER = 1 << 16
+MOST_LEVELS = 1 << 26
+
+_SPARSE_FROM = (TOTAL, 16320, 16000, 15000, 13000, 10000, 6000, 0)
+"""Frequencies of zero from which on a class is sparse, to choose from; the first makes none so, the last all."""
+
+_PARTS = 255
+_LANES_UNIT, _LANES_UNITS = 8, 512
+_ROWS = 512
+"""Rows of lanes that are not exceeded for want of raw bits: N lanes without cost at most 20·N bits."""
+
+_GAP_US, _REACH_US, _SINGLE_US, _LANE_US, _LANES_US = 7.0, 0.5, 0.4, 0.04, 600.0
+"""Times, roughly: of a level that is not 0, of a bit's worth of zeros, of a level in the integer, in lanes, to start."""
 
 
 class LevelWriter:
@@ -60,11 +61,9 @@ class LevelWriter:
         Raises:
             CodecError: another value or size.
         """
-        bits = _number_bits(size)
         if not 0 <= value < size:
             raise CodecError(f"number {value} is not one of 0 … {size - 1}")
-        start = (int(value) << bits) // size
-        self._side.append((start, (int(value) + 1 << bits) // size - start, bits))
+        self._side.append(_share(int(value), size))
 
     def levels(self, levels: np.ndarray, classes: np.ndarray) -> None:
         """The levels, once and last, those that are likely to matter most first.
@@ -89,11 +88,15 @@ class LevelWriter:
 
     def to_bytes(self) -> bytes:
         """The payload."""
-        state = _Sink()
-        if self._levels is not None:
-            _push_levels(state, *self._levels)
-        for start, frequency, bits in reversed(self._side):
-            state.push(start, frequency, bits)
+        if self._levels is None:
+            state = Sink()
+        elif self._levels[0].size <= SMALL:
+            state = Sink()
+            _push_singly(state, *self._levels)
+        else:
+            state = _push_many(*self._levels)
+        for symbol in reversed(self._side):
+            state.push(*symbol)
         return state.to_bytes()
 
 
@@ -106,27 +109,29 @@ class LevelReader:
         Raises:
             CodecError: it ends in a byte that no writer puts there.
         """
-        self._state = _Source(payload)
+        self._state = Source(payload)
 
     def pick(self, frequencies: Sequence[int]) -> int:
-        """What `LevelWriter.pick` said, with the same frequencies."""
+        """What `LevelWriter.pick` said, with the same frequencies.
+
+        Raises:
+            CodecError: the frequencies do not sum to 2**14.
+        """
         _check_frequencies(frequencies)
-        slot = self._state.slot(PRECISION_BITS)
-        start = 0
-        for value, frequency in enumerate(frequencies):
-            if slot < start + frequency:
-                self._state.pop(start, frequency, PRECISION_BITS)
-                return value
-            start += frequency
-        raise CodecError("no such value")
+        slot, start, value = self._state.slot(PRECISION_BITS), 0, 0
+        while slot >= start + frequencies[value]:
+            start += frequencies[value]
+            value += 1
+        self._state.pop(start, frequencies[value], PRECISION_BITS)
+        return value
 
     def number(self, size: int) -> int:
-        """What `LevelWriter.number` said, with the same size."""
-        bits = _number_bits(size)
-        value = ((self._state.slot(bits) + 1) * size - 1) >> bits
-        start = (value << bits) // size
-        self._state.pop(start, (value + 1 << bits) // size - start, bits)
-        return value
+        """What `LevelWriter.number` said, with the same size.
+
+        Raises:
+            CodecError: the size is not 1 … 65536.
+        """
+        return _pop_number(self._state, size)
 
     def levels(self, classes: np.ndarray) -> np.ndarray:
         """The levels: int32 (K,), magnitudes up to MAX_MAGNITUDE.
@@ -138,7 +143,11 @@ class LevelReader:
             CodecError: the payload holds no such levels.
         """
         _check_classes(classes)
-        return _pop_levels(self._state, classes)
+        if classes.size <= SMALL:
+            levels = np.zeros(classes.size, np.int32)
+            _pop_singly(self._state, classes, levels)
+            return levels
+        return _pop_many(self._state, classes)
 
     def end(self) -> None:
         """Check that the payload held what was read, and nothing else.
@@ -149,58 +158,136 @@ class LevelReader:
         self._state.end()
 
 
-class _Sink:
-    """The state while it takes symbols in."""
-
-    def __init__(self) -> None:
-        self.value = 0
-        self.words: list[bytes] = []
-
-    def push(self, start: int, frequency: int, bits: int) -> None:
-        value = self.value
-        if value >= frequency << (2 * _WORD_BITS - bits):
-            value = self.spill(value)
-        self.value = (value // frequency << bits) + start + value % frequency
-
-    def spill(self, value: int) -> int:
-        self.words.append((value & _WORD_MASK).to_bytes(_WORD_BYTES, "little"))
-        return value >> _WORD_BITS
-
-    def to_bytes(self) -> bytes:
-        head = self.value.to_bytes((self.value.bit_length() + 7) // 8, "little")
-        return b"".join((head, *reversed(self.words)))
+def _push_singly(state: Sink, levels: np.ndarray, classes: np.ndarray) -> None:
+    symbols = symbols_of(levels, classes)
+    nonzero = np.flatnonzero(levels)
+    # Raw bits at the bottom: the more there is in the state, the less is lost when a symbol goes in.
+    push_raw(state, levels[nonzero], symbols[nonzero])
+    starts = np.zeros(levels.size, np.int64)
+    starts[nonzero] = tables().starts[classes[nonzero], symbols[nonzero]]
+    frequencies = _zero_frequencies().take(classes)
+    frequencies[nonzero] = tables().frequencies[classes[nonzero], symbols[nonzero]]
+    state.push_symbols(starts.tolist(), frequencies.tolist())
 
 
-class _Source:
-    """The state while it gives symbols out."""
+def _pop_singly(state: Source, classes: np.ndarray, levels: np.ndarray) -> None:
+    places, symbols = state.pop_symbols(
+        _zero_frequencies().take(classes).tolist(), lambda place: listing(int(classes[place]))
+    )
+    if places:
+        levels[places] = pop_raw(state, symbols, classes[places].tolist())
 
-    def __init__(self, payload: bytes | memoryview) -> None:
-        size = len(payload)
-        self._payload = payload
-        # A writer's last state is below 2**512, and at least 2**256 where words have moved out.
-        self._position = size if size <= 2 * _WORD_BYTES else _WORD_BYTES + 1 + (size - _WORD_BYTES - 1) % _WORD_BYTES
-        if size and not payload[self._position - 1]:
-            raise CodecError("levels: padded with zeros")
-        self.value = int.from_bytes(payload[: self._position], "little")
-        self.low = _LOW if self._position < size else 0
 
-    def slot(self, bits: int) -> int:
-        return self.value & (1 << bits) - 1
+def _push_many(levels: np.ndarray, classes: np.ndarray) -> Sink:
+    nonzero = np.flatnonzero(levels)
+    unit = _part(levels.size)
+    parts = -(-(int(nonzero[-1]) + 1) // unit) if nonzero.size else 0
+    levels, classes = levels[: parts * unit], classes[: parts * unit]
+    choice = _quickest(classes, classes[nonzero]) if parts else 0
+    symbols = symbols_of(levels, classes)
+    sparse = _sparse_classes(choice).take(classes)
+    dense = np.flatnonzero(~sparse)
+    numbers = [_share(parts, _PARTS + 1), _share(choice, len(_SPARSE_FROM))]
+    if dense.size > SMALL:
+        whole = dense.size == levels.size
+        some_levels, some_symbols, some_classes = (
+            array if whole else array[dense] for array in (levels, symbols, classes)
+        )
+        raw = raw_bits(some_levels, some_symbols)
+        units = _lane_units(dense.size, raw.size)
+        numbers.append(_share(units - 1, _LANES_UNITS))
+        state = Sink(lanes.pack(some_symbols, some_classes, raw, units * _LANES_UNIT))
+    else:
+        state = Sink()
+        _push_singly(state, levels[dense], classes[dense])
+    if dense.size < levels.size:
+        chosen = np.flatnonzero(sparse)
+        some_levels, some_symbols = levels[chosen], symbols[chosen]
+        marked = np.flatnonzero(some_levels)
+        push_raw(state, some_levels[marked], some_symbols[marked])
+        gaps.push_gaps(state, some_symbols, classes[chosen])
+    for symbol in reversed(numbers):
+        state.push(*symbol)
+    return state
 
-    def pop(self, start: int, frequency: int, bits: int) -> None:
-        value = (self.value >> bits) * frequency + self.slot(bits) - start
-        self.value = self.refill(value) if value < self.low else value
 
-    def refill(self, value: int) -> int:
-        word = self._payload[self._position : self._position + _WORD_BYTES]
-        self._position += _WORD_BYTES
-        if self._position >= len(self._payload):
-            self.low = 0
-        return value << _WORD_BITS | int.from_bytes(word, "little")
+def _pop_many(state: Source, classes: np.ndarray) -> np.ndarray:
+    levels = np.zeros(classes.size, np.int32)
+    end = min(_pop_number(state, _PARTS + 1) * _part(classes.size), classes.size)
+    classes = classes[:end]
+    sparse = _sparse_classes(_pop_number(state, len(_SPARSE_FROM))).take(classes)
+    dense = np.flatnonzero(~sparse)
+    units = 1 + _pop_number(state, _LANES_UNITS) if dense.size > SMALL else 0
+    if dense.size < end:
+        chosen = np.flatnonzero(sparse)
+        some_classes = classes[chosen]
+        places, symbols = gaps.pop_gaps(state, some_classes)
+        if places:
+            levels[chosen[places]] = pop_raw(state, symbols, some_classes[places].tolist())
+    if units:
+        some_classes = classes if dense.size == end else classes[dense]
+        unpacked = lanes.Unpacked(state.tail(), some_classes, units * _LANES_UNIT)
+        values = levels_of(unpacked.symbols, some_classes, unpacked.take)
+        unpacked.end()
+    else:
+        values = np.zeros(dense.size, np.int32)
+        _pop_singly(state, classes[dense], values)
+    levels[dense] = values
+    return levels
 
-    def end(self) -> None:
-        if self.value or self._position < len(self._payload):
-            raise CodecError("levels: more bytes than the levels take")
+
+def _part(size: int) -> int:
+    """Levels in one of the parts in which it is said how far levels are coded."""
+    return -(-size // _PARTS)
+
+
+def _quickest(classes: np.ndarray, nonzero_classes: np.ndarray) -> int:
+    """Which of `_SPARSE_FROM` makes coding quickest."""
+    count = np.bincount(classes, minlength=CLASSES)
+    nonzero = np.bincount(nonzero_classes, minlength=CLASSES)
+    best, best_us = 0, np.inf
+    for choice in range(len(_SPARSE_FROM)):
+        sparse = _sparse_classes(choice)
+        gaps_nonzero = int(nonzero[sparse].sum())
+        dense = int(count[~sparse].sum())
+        bits = float(tables().hazards[sparse] @ count[sparse]) / 2**24
+        time_us = _GAP_US * gaps_nonzero + _REACH_US * bits
+        time_us += _LANES_US + _LANE_US * dense if dense > SMALL else _SINGLE_US * dense
+        if gaps_nonzero <= gaps.MOST_NONZERO and time_us < best_us:
+            best, best_us = choice, time_us
+    return best
+
+
+def _lane_units(dense: int, raw: int) -> int:
+    """How many lanes, in units: as many as raw bits fill, but few rows, and rows of a useful length."""
+    filled = max(raw // (lanes.RAW_BITS_PER_LANE * _LANES_UNIT), -(-dense // (_ROWS * _LANES_UNIT)))
+    return min(max(filled, 1), _LANES_UNITS)
+
+
+@lru_cache(maxsize=len(_SPARSE_FROM))
+def _sparse_classes(choice: int) -> np.ndarray:
+    return _zero_frequencies() >= _SPARSE_FROM[choice]
+
+
+@lru_cache(maxsize=1)
+def _zero_frequencies() -> np.ndarray:
+    return np.ascontiguousarray(tables().frequencies[:, 0])
+
+
+def _share(value: int, size: int) -> tuple[int, int, int]:
+    """Start, frequency and bits of the total of one of `size` numbers, which share a power of two."""
+    if not 1 <= size <= MOST_NUMBER:
+        raise CodecError(f"a number out of {size}; at most {MOST_NUMBER}")
+    bits = size.bit_length() + 6
+    start = (value << bits) // size
+    return start, (value + 1 << bits) // size - start, bits
+
+
+def _pop_number(state: Source, size: int) -> int:
+    bits = _share(0, size)[2]
+    value = ((state.slot(bits) + 1) * size - 1) >> bits
+    state.pop(*_share(value, size))
+    return value
 
 
 def _check_frequencies(frequencies: Sequence[int]) -> None:
@@ -208,65 +295,6 @@ def _check_frequencies(frequencies: Sequence[int]) -> None:
         raise CodecError(f"frequencies must sum to {TOTAL}: {tuple(frequencies)}")
 
 
-def _number_bits(size: int) -> int:
-    """Bits of the total among which `size` numbers share: a power of two, so that words move out and in at one place."""
-    if not 1 <= size <= MOST_NUMBER:
-        raise CodecError(f"a number out of {size}; at most {MOST_NUMBER}")
-    return size.bit_length() + 6
-
-
 def _check_classes(classes: np.ndarray) -> None:
     if classes.ndim != 1 or classes.dtype != np.uint16 or (classes.size and int(classes.max()) >= CLASSES):
         raise CodecError(f"classes must be uint16 (K,) below {CLASSES}, not {classes.dtype} {classes.shape}")
-
-
-@lru_cache(maxsize=CLASSES)
-def _symbols(model: int) -> tuple[list[int], list[int], list[int]]:
-    """Starts, frequencies and symbols of what a class lists, in order."""
-    frequencies = tables().frequencies[model]
-    listed = np.flatnonzero(frequencies)
-    return tables().starts[model, listed].tolist(), frequencies[listed].tolist(), listed.tolist()
-
-
-def _push_levels(state: _Sink, levels: np.ndarray, classes: np.ndarray) -> None:
-    magnitudes = np.abs(levels)
-    buckets = buckets_of(magnitudes)
-    frequencies = tables().frequencies[classes, buckets]
-    escaped = frequencies == 0
-    symbols = np.where(escaped, ESCAPE, buckets)
-    frequencies = np.where(escaped, tables().frequencies[classes, ESCAPE], frequencies)
-    starts = tables().starts[classes, symbols]
-    extra = extra_bits()[buckets]
-    raw = magnitudes - bucket_edges()[buckets]
-    raw = np.where(escaped, raw << ESCAPE_BITS | buckets, raw) << 1 | (levels < 0)
-    bits = extra + 1 + ESCAPE_BITS * escaped
-    coded = np.flatnonzero(levels)[::-1]
-    for value, count in zip(raw[coded].tolist(), bits[coded].tolist(), strict=True):
-        state.push(value, 1, count)
-    for start, frequency in zip(starts[::-1].tolist(), frequencies[::-1].tolist(), strict=True):
-        state.push(start, frequency, PRECISION_BITS)
-
-
-def _pop_levels(state: _Source, classes: np.ndarray) -> np.ndarray:
-    levels = np.zeros(classes.size, np.int32)
-    found: list[tuple[int, int, int]] = []
-    for position, model in enumerate(classes.tolist()):
-        starts, frequencies, symbols = _symbols(model)
-        place = bisect_right(starts, state.slot(PRECISION_BITS)) - 1
-        state.pop(starts[place], frequencies[place], PRECISION_BITS)
-        if place:
-            found.append((position, symbols[place], model))
-    edges, extra = bucket_edges().tolist(), extra_bits().tolist()
-    for position, symbol, model in found:
-        count = 1
-        if symbol == ESCAPE:
-            count += ESCAPE_BITS
-            symbol = state.slot(count) >> 1
-            if symbol >= BUCKETS or tables().frequencies[model, symbol]:
-                raise CodecError("levels: an escape to what needs none")
-        raw = state.slot(count + extra[symbol])
-        # All at once: the state may take in a word after each step back.
-        state.pop(raw, 1, count + extra[symbol])
-        magnitude = edges[symbol] + (raw >> count)
-        levels[position] = -magnitude if raw & 1 else magnitude
-    return levels

@@ -8,8 +8,8 @@ Magnitudes fall into buckets: 0 … 15 each in its own, above that four per octa
 buckets worth listing, with integer frequencies that sum to 2**14; `ESCAPE` announces any other. So every class can code
 every level: a strange scene costs bytes, never correctness.
 
-The tables come from floating point and are rounded once; from there on everything is integer. `tables_digest` names them:
-machines whose tables differ (another libm, another version) must not decode each other's bytes.
+The tables come from floating point and are rounded once; from there on everything is integer. `tables_digest` names
+them: machines whose tables differ (another libm, another version) must not decode each other's bytes.
 """
 
 from __future__ import annotations
@@ -47,9 +47,12 @@ ESCAPE = BUCKETS
 SYMBOLS = BUCKETS + 1
 ESCAPE_BITS = 7
 
+HAZARD_BITS = 24
+"""What zeros cost is counted in units of 2**-24 bits, where runs of them are coded."""
+
 _WORTH_LISTING = 2.0**-15
-"""Listing a bucket takes at least 1/2**14 from the others, 0.9e-4 bits for each level of the class, and saves the 7 bits
-of an escape whenever it occurs: worth it from 1.3e-5 on, if the model is right."""
+"""Listing a bucket takes at least 1/2**14 from the others, 0.9e-4 bits for each level of the class, and saves the 7
+bits of an escape whenever it occurs: worth it from 1.3e-5 on, if the model is right."""
 _NODES = 32
 
 
@@ -65,6 +68,10 @@ class Tables:
     """float32 (CLASSES, BUCKETS), ideal length of a level of this bucket, all raw bits included."""
     offsets: np.ndarray
     """float32 (CLASSES, BUCKETS), in steps: what is added to a magnitude to rebuild |y|/Δ."""
+    hazards: np.ndarray
+    """int64 (CLASSES,), what a zero costs, in 2**-HAZARD_BITS bits."""
+    halvings: tuple[np.ndarray, np.ndarray]
+    """Two int64 (2**12,): 2**30 · 2**(−i / 2**12) and 2**30 · 2**(−i / 2**24)."""
 
 
 @lru_cache(maxsize=1)
@@ -166,12 +173,24 @@ def tables() -> Tables:
     known = np.arange(BUCKETS) <= highest[:, None]
     known[:, 0] = False
     offsets = np.where(known, _interval_means(), 0)
+    unit = 1 << HAZARD_BITS
+    steps = np.arange(1 << 12)
     return Tables(
         frequencies=_frozen(frequencies),
         starts=_frozen(starts),
         cost_bits=_frozen(cost.astype(np.float32)),
         offsets=_frozen(offsets.astype(np.float32)),
+        hazards=_frozen(np.rint(symbol_bits[:, 0] * unit).astype(np.int64)),
+        halvings=tuple(_frozen(np.rint(np.exp2(30 - steps / size)).astype(np.int64)) for size in (1 << 12, unit)),
     )
+
+
+@lru_cache(maxsize=CLASSES)
+def listing(model: int) -> tuple[list[int], list[int], list[int]]:
+    """Starts, frequencies and symbols of what a class lists, in order of the symbols."""
+    listed = np.flatnonzero(tables().frequencies[model])
+    starts, frequencies = (array[model, listed].tolist() for array in (tables().starts, tables().frequencies))
+    return starts, frequencies, listed.tolist()
 
 
 @lru_cache(maxsize=1)
@@ -180,6 +199,8 @@ def tables_digest() -> str:
     layout = (PRECISION_BITS, SHAPES, LOWEST_RATIO, HIGHEST_RATIO, ESCAPE_BITS, bucket_edges().tolist())
     digest = hashlib.blake2b(repr(layout).encode(), digest_size=8)
     digest.update(tables().frequencies.astype("<i2").tobytes())
+    for array in (tables().hazards, *tables().halvings):
+        digest.update(array.astype("<i4").tobytes())
     return digest.hexdigest()
 
 
@@ -217,11 +238,11 @@ def _bucket_masses() -> np.ndarray:
 def _frequencies(masses: np.ndarray) -> np.ndarray:
     """Integers that sum to `TOTAL`.
 
-    Each is rounded by itself and the most frequent takes what is left: ranking remainders would hang on the last bits of
-    nearly equal ones, and with them on the machine.
+    Each is rounded by itself and the most frequent takes what is left: ranking remainders would hang on the last bits
+    of nearly equal ones, and with them on the machine.
     """
     listed = masses >= _WORTH_LISTING
-    # Real coefficients have heavier tails than their models: a one must not cost an escape even where it should not occur.
+    # Real coefficients have heavier tails than models: a one must not cost an escape even where it should not occur.
     listed[:, :2] = True
     rest = np.where(listed, 0, masses).sum(1, keepdims=True)
     wanted = np.concatenate((np.where(listed, masses, 0), rest), axis=1) * TOTAL
