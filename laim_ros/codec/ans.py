@@ -16,17 +16,19 @@ import numpy as np
 from laim_ros.codec import gaps, lanes
 from laim_ros.codec.bigint import Sink, Source
 from laim_ros.codec.errors import CodecError
-from laim_ros.codec.probabilities import CLASSES, MAX_MAGNITUDE, PRECISION_BITS, TOTAL, listing, tables
+from laim_ros.codec.probabilities import CLASSES, HAZARD_BITS, MAX_MAGNITUDE, PRECISION_BITS, TOTAL, listing, tables
 from laim_ros.codec.rawbits import levels_of, pop_raw, push_raw, raw_bits, symbols_of
 
 SMALL = 2048
 """Levels up to which all of them go one by one."""
 
 MOST_NUMBER = 1 << 16
-MOST_LEVELS = 1 << 26
 
 _SPARSE_FROM = (TOTAL, 16320, 16000, 15000, 13000, 10000, 6000, 0)
 """Frequencies of zero from which on a class is sparse, to choose from; the first makes none so, the last all."""
+
+_LOOKED_AT = 1 << 13
+"""Levels by which that choice is made."""
 
 _PARTS = 255
 _LANES_UNIT, _LANES_UNITS = 8, 512
@@ -144,9 +146,7 @@ class LevelReader:
         """
         _check_classes(classes)
         if classes.size <= SMALL:
-            levels = np.zeros(classes.size, np.int32)
-            _pop_singly(self._state, classes, levels)
-            return levels
+            return _pop_singly(self._state, classes)
         return _pop_many(self._state, classes)
 
     def end(self) -> None:
@@ -170,44 +170,45 @@ def _push_singly(state: Sink, levels: np.ndarray, classes: np.ndarray) -> None:
     state.push_symbols(starts.tolist(), frequencies.tolist())
 
 
-def _pop_singly(state: Source, classes: np.ndarray, levels: np.ndarray) -> None:
+def _pop_singly(state: Source, classes: np.ndarray) -> np.ndarray:
+    models = classes.tolist()
     places, symbols = state.pop_symbols(
-        _zero_frequencies().take(classes).tolist(), lambda place: listing(int(classes[place]))
+        _zero_frequencies().take(classes).tolist(), lambda place: listing(models[place])
     )
+    levels = np.zeros(classes.size, np.int32)
     if places:
-        levels[places] = pop_raw(state, symbols, classes[places].tolist())
+        levels[places] = pop_raw(state, symbols, [models[place] for place in places])
+    return levels
 
 
 def _push_many(levels: np.ndarray, classes: np.ndarray) -> Sink:
-    nonzero = np.flatnonzero(levels)
-    unit = _part(levels.size)
-    parts = -(-(int(nonzero[-1]) + 1) // unit) if nonzero.size else 0
-    levels, classes = levels[: parts * unit], classes[: parts * unit]
-    choice = _quickest(classes, classes[nonzero]) if parts else 0
+    nonzero = levels != 0
+    parts = -(-(levels.size - int(nonzero[::-1].argmax())) // _part(levels.size)) if nonzero.any() else 0
+    end = min(parts * _part(levels.size), levels.size)
+    levels, classes, nonzero = levels[:end], classes[:end], nonzero[:end]
+    choice = _quickest(classes, nonzero)
     symbols = symbols_of(levels, classes)
-    sparse = _sparse_classes(choice).take(classes)
-    dense = np.flatnonzero(~sparse)
+    dense, sparse = _split(classes, choice)
+    if np.count_nonzero(nonzero[sparse]) > gaps.MOST_NONZERO:
+        choice = 0
+        dense, sparse = _split(classes, choice)
     numbers = [_share(parts, _PARTS + 1), _share(choice, len(_SPARSE_FROM))]
-    if dense.size > SMALL:
-        whole = dense.size == levels.size
-        some_levels, some_symbols, some_classes = (
-            array if whole else array[dense] for array in (levels, symbols, classes)
-        )
-        raw = raw_bits(some_levels, some_symbols)
-        units = _lane_units(dense.size, raw.size)
+    dense_levels, dense_classes = levels[dense], classes[dense]
+    if dense_levels.size > SMALL:
+        dense_symbols = symbols[dense]
+        raw = raw_bits(dense_levels, dense_symbols)
+        units = _lane_units(dense_levels.size, raw.size)
         numbers.append(_share(units - 1, _LANES_UNITS))
-        state = Sink(lanes.pack(some_symbols, some_classes, raw, units * _LANES_UNIT))
+        state = Sink(lanes.pack(dense_symbols, dense_classes, raw, units * _LANES_UNIT))
     else:
         state = Sink()
-        _push_singly(state, levels[dense], classes[dense])
-    if dense.size < levels.size:
-        chosen = np.flatnonzero(sparse)
-        some_levels, some_symbols = levels[chosen], symbols[chosen]
-        marked = np.flatnonzero(some_levels)
-        push_raw(state, some_levels[marked], some_symbols[marked])
-        gaps.push_gaps(state, some_symbols, classes[chosen])
-    for symbol in reversed(numbers):
-        state.push(*symbol)
+        _push_singly(state, dense_levels, dense_classes)
+    if sparse.size:
+        marked = sparse[nonzero[sparse]]
+        push_raw(state, levels[marked], symbols[marked])
+        gaps.push_gaps(state, symbols[sparse], classes[sparse])
+    for number in reversed(numbers):
+        state.push(*number)
     return state
 
 
@@ -215,25 +216,28 @@ def _pop_many(state: Source, classes: np.ndarray) -> np.ndarray:
     levels = np.zeros(classes.size, np.int32)
     end = min(_pop_number(state, _PARTS + 1) * _part(classes.size), classes.size)
     classes = classes[:end]
-    sparse = _sparse_classes(_pop_number(state, len(_SPARSE_FROM))).take(classes)
-    dense = np.flatnonzero(~sparse)
-    units = 1 + _pop_number(state, _LANES_UNITS) if dense.size > SMALL else 0
-    if dense.size < end:
-        chosen = np.flatnonzero(sparse)
-        some_classes = classes[chosen]
-        places, symbols = gaps.pop_gaps(state, some_classes)
-        if places:
-            levels[chosen[places]] = pop_raw(state, symbols, some_classes[places].tolist())
+    dense, sparse = _split(classes, _pop_number(state, len(_SPARSE_FROM)))
+    dense_classes = classes[dense]
+    units = 1 + _pop_number(state, _LANES_UNITS) if dense_classes.size > SMALL else 0
+    if sparse.size:
+        places, symbols = gaps.pop_gaps(state, classes[sparse])
+        marked = sparse[places]
+        levels[marked] = pop_raw(state, symbols, classes[marked].tolist())
     if units:
-        some_classes = classes if dense.size == end else classes[dense]
-        unpacked = lanes.Unpacked(state.tail(), some_classes, units * _LANES_UNIT)
-        values = levels_of(unpacked.symbols, some_classes, unpacked.take)
+        unpacked = lanes.Unpacked(state.tail(), dense_classes, units * _LANES_UNIT)
+        levels[dense] = levels_of(unpacked.symbols, dense_classes, unpacked.take)
         unpacked.end()
     else:
-        values = np.zeros(dense.size, np.int32)
-        _pop_singly(state, classes[dense], values)
-    levels[dense] = values
+        levels[dense] = _pop_singly(state, dense_classes)
     return levels
+
+
+def _split(classes: np.ndarray, choice: int) -> tuple[slice | np.ndarray, np.ndarray]:
+    """Which levels are coded for themselves, and which by their distances; a slice where that is all."""
+    if choice == 0:
+        return slice(0, classes.size), np.zeros(0, np.intp)
+    sparse = (_zero_frequencies() >= _SPARSE_FROM[choice]).take(classes)
+    return (~sparse).nonzero()[0], sparse.nonzero()[0]
 
 
 def _part(size: int) -> int:
@@ -241,32 +245,25 @@ def _part(size: int) -> int:
     return -(-size // _PARTS)
 
 
-def _quickest(classes: np.ndarray, nonzero_classes: np.ndarray) -> int:
-    """Which of `_SPARSE_FROM` makes coding quickest."""
-    count = np.bincount(classes, minlength=CLASSES)
-    nonzero = np.bincount(nonzero_classes, minlength=CLASSES)
-    best, best_us = 0, np.inf
-    for choice in range(len(_SPARSE_FROM)):
-        sparse = _sparse_classes(choice)
-        gaps_nonzero = int(nonzero[sparse].sum())
-        dense = int(count[~sparse].sum())
-        bits = float(tables().hazards[sparse] @ count[sparse]) / 2**24
-        time_us = _GAP_US * gaps_nonzero + _REACH_US * bits
-        time_us += _LANES_US + _LANE_US * dense if dense > SMALL else _SINGLE_US * dense
-        if gaps_nonzero <= gaps.MOST_NONZERO and time_us < best_us:
-            best, best_us = choice, time_us
-    return best
+def _quickest(classes: np.ndarray, nonzero: np.ndarray) -> int:
+    """Which of `_SPARSE_FROM` makes coding quickest, by a sample."""
+    stride = 1 + classes.size // _LOOKED_AT
+    looked_at = classes[::stride]
+    count = stride * np.bincount(looked_at, minlength=CLASSES)
+    occupied = stride * np.bincount(looked_at[nonzero[::stride]], minlength=CLASSES)
+    # (choices, CLASSES) @ (CLASSES,)
+    sparse = _zero_frequencies() >= np.array(_SPARSE_FROM)[:, None]
+    gaps_occupied, dense = sparse @ occupied, ~sparse @ count
+    certain_bits = sparse @ (count * tables().hazards) / 2**HAZARD_BITS
+    times_us = _GAP_US * gaps_occupied + _REACH_US * certain_bits
+    times_us += np.where(dense > SMALL, _LANES_US + _LANE_US * dense, _SINGLE_US * dense)
+    return int(times_us.argmin())
 
 
 def _lane_units(dense: int, raw: int) -> int:
     """How many lanes, in units: as many as raw bits fill, but few rows, and rows of a useful length."""
     filled = max(raw // (lanes.RAW_BITS_PER_LANE * _LANES_UNIT), -(-dense // (_ROWS * _LANES_UNIT)))
     return min(max(filled, 1), _LANES_UNITS)
-
-
-@lru_cache(maxsize=len(_SPARSE_FROM))
-def _sparse_classes(choice: int) -> np.ndarray:
-    return _zero_frequencies() >= _SPARSE_FROM[choice]
 
 
 @lru_cache(maxsize=1)

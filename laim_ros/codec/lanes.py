@@ -29,7 +29,7 @@ _LENGTH_BITS = 4
 _MOST_BITS = 31
 _WORD_MASK = _LOW - 1
 _ROOM_BITS = 2 * _WORD_BITS - PRECISION_BITS
-_STATE = np.int64
+_INDEX = np.int64
 
 
 def pack(symbols: np.ndarray, classes: np.ndarray, raw: np.ndarray, lanes: int) -> bytes:
@@ -41,32 +41,39 @@ def pack(symbols: np.ndarray, classes: np.ndarray, raw: np.ndarray, lanes: int) 
         raw: uint8 of 0 and 1.
         lanes: at least 1.
     """
-    states, used = _states_of(raw, lanes)
-    rows = classes * np.int64(SYMBOLS) + symbols
-    frequencies = tables().frequencies.reshape(-1).take(rows)
-    starts = tables().starts.reshape(-1).take(rows)
+    states, inside = _states_of(raw, lanes)
+    # Floats divide faster than integers, and hold all that is below 2**53 exactly.
+    states = states.astype(np.float64)
+    rows = classes * _INDEX(SYMBOLS) + symbols
+    frequencies, starts = (array.take(rows) for array in _float_tables())
     words = np.empty(symbols.size, "<u2")
-    end = words.size
-    full = np.empty(lanes, bool)
-    scratch = np.empty(lanes, _STATE)
-    for begin in range((symbols.size - 1) // lanes * lanes, -1, -lanes):
-        frequency, start = frequencies[begin : begin + lanes], starts[begin : begin + lanes]
-        width = frequency.size
-        state, quotient, over = states[:width], scratch[:width], full[:width]
-        np.right_shift(state, _ROOM_BITS, out=quotient)
-        np.greater_equal(quotient, frequency, out=over)
-        moved = state[over]
-        if moved.size:
-            words[end - moved.size : end] = moved
-            end -= moved.size
+    whole = symbols.size // lanes * lanes
+    end = _push_rows(states[: symbols.size - whole], frequencies[None, whole:], starts[None, whole:], words, words.size)
+    shape = (-1, lanes)
+    end = _push_rows(states, frequencies[:whole].reshape(shape), starts[:whole].reshape(shape), words, end)
+    return b"".join((_packed(_bits_of_states(states)), words[end:].tobytes(), _packed(raw[inside:])))
+
+
+def _push_rows(states: np.ndarray, frequencies: np.ndarray, starts: np.ndarray, words: np.ndarray, end: int) -> int:
+    """Put rows of symbols into the states, the last first, and words before place `end`: their new first place."""
+    rooms = frequencies * float(1 << _ROOM_BITS)
+    growths = TOTAL - frequencies
+    quotients, full = np.empty_like(states), np.empty(states.size, bool)
+    for room, frequency, growth, start in zip(rooms[::-1], frequencies[::-1], growths[::-1], starts[::-1], strict=True):
+        np.greater_equal(states, room, out=full)
+        over = full.nonzero()[0]
+        if over.size:
+            moved = states.take(over).astype(_INDEX)
+            words[end - over.size : end] = moved & _WORD_MASK
+            end -= over.size
             moved >>= _WORD_BITS
-            state[over] = moved
-        np.floor_divide(state, frequency, out=quotient)
-        state += start
-        np.subtract(TOTAL, frequency, out=frequency)
-        quotient *= frequency
-        state += quotient
-    return b"".join((_packed(_bits_of_states(states)), words[end:].tobytes(), _packed(raw[used:])))
+            states[over] = moved
+        np.divide(states, frequency, out=quotients)
+        np.floor(quotients, out=quotients)
+        quotients *= growth
+        states += quotients
+        states += start
+    return end
 
 
 class Unpacked:
@@ -79,9 +86,12 @@ class Unpacked:
             CodecError: too few bytes.
         """
         states, position = _read_states(data, lanes)
-        words = np.frombuffer(data[position : position + (len(data) - position) // 2 * 2], "<u2").astype(_STATE)
+        words = np.frombuffer(data[position : position + (len(data) - position) // 2 * 2], "<u2").astype(_INDEX)
         self.symbols = np.empty(classes.size, np.uint8)
-        used = self._rows(states, classes, words)
+        whole = classes.size // lanes * lanes
+        shape = (-1, lanes)
+        used = _pop_rows(states, classes[:whole].reshape(shape), words, 0, self.symbols[:whole].reshape(shape))
+        used = _pop_rows(states[: classes.size - whole], classes[None, whole:], words, used, self.symbols[None, whole:])
         self._rest = data[position + 2 * used :]
         self._raw = _bits_of_states(states)
         self._inside = self._raw.size
@@ -110,42 +120,53 @@ class Unpacked:
         if len(self._rest) != (left + 7) // 8 or self._raw[self._taken :].any():
             raise CodecError("levels: more bytes than the levels take")
 
-    def _rows(self, states: np.ndarray, classes: np.ndarray, words: np.ndarray) -> int:
-        """Take the symbols out of the states: how many words that took."""
-        lanes = states.size
-        symbol_of_slot = _symbols_of_slots()
-        frequencies, starts = tables().frequencies.reshape(-1), tables().starts.reshape(-1)
-        slot_bases = classes * _STATE(TOTAL)
-        bases = classes * _STATE(SYMBOLS)
-        slots, rows, numbers = (np.empty(lanes, _STATE) for _ in range(3))
-        low = np.empty(lanes, bool)
-        used = 0
-        for begin in range(0, classes.size, lanes):
-            base = bases[begin : begin + lanes]
-            width = base.size
-            state, slot, row, number, empty = (array[:width] for array in (states, slots, rows, numbers, low))
-            symbol = self.symbols[begin : begin + width]
-            np.bitwise_and(state, TOTAL - 1, out=slot)
-            np.add(slot, slot_bases[begin : begin + width], out=row)
-            symbol_of_slot.take(row, out=symbol, mode="clip")
-            np.add(base, symbol, out=row)
-            state >>= PRECISION_BITS
-            frequencies.take(row, out=number, mode="clip")
-            state *= number
-            starts.take(row, out=number, mode="clip")
-            slot -= number
-            state += slot
-            np.less(state, _LOW, out=empty)
-            refilled = state[empty]
-            if refilled.size:
-                new = words[used : used + refilled.size]
-                if new.size != refilled.size:
-                    raise CodecError("levels: cut")
-                used += new.size
-                refilled <<= _WORD_BITS
-                refilled |= new
-                state[empty] = refilled
-        return used
+
+def _pop_rows(states: np.ndarray, classes: np.ndarray, words: np.ndarray, used: int, symbols: np.ndarray) -> int:
+    """Take rows of symbols out of the states, and words from place `used` on: the place after those.
+
+    Raises:
+        CodecError: too few words.
+    """
+    symbol_of_slot, frequencies, starts = _symbols_of_slots(), *_tables()
+    slots, numbers, rows = (np.empty_like(states) for _ in range(3))
+    empty = np.empty(states.size, bool)
+    # Arrays, since numpy takes longer to look at a Python number than to work through a few hundred elements.
+    mask, bits, low = (np.full_like(states, number) for number in (TOTAL - 1, PRECISION_BITS, _LOW))
+    slot_bases, row_bases = classes * _INDEX(TOTAL), classes * _INDEX(SYMBOLS)
+    for slot_base, row_base, symbol in zip(slot_bases, row_bases, symbols, strict=True):
+        np.bitwise_and(states, mask, out=slots)
+        np.add(slots, slot_base, out=rows)
+        symbol_of_slot.take(rows, out=symbol, mode="clip")
+        np.add(row_base, symbol, out=rows)
+        states >>= bits
+        frequencies.take(rows, out=numbers, mode="clip")
+        states *= numbers
+        states += slots
+        starts.take(rows, out=numbers, mode="clip")
+        states -= numbers
+        np.less(states, low, out=empty)
+        lacking = empty.nonzero()[0]
+        if lacking.size:
+            refilled = states.take(lacking)
+            refilled <<= _WORD_BITS
+            new = words[used : used + lacking.size]
+            if new.size != lacking.size:
+                raise CodecError("levels: cut")
+            refilled |= new
+            states[lacking] = refilled
+            used += lacking.size
+    return used
+
+
+@lru_cache(maxsize=1)
+def _tables() -> tuple[np.ndarray, np.ndarray]:
+    """Frequencies and starts, (CLASSES · SYMBOLS,)."""
+    return tables().frequencies.reshape(-1), tables().starts.reshape(-1)
+
+
+@lru_cache(maxsize=1)
+def _float_tables() -> tuple[np.ndarray, np.ndarray]:
+    return tuple(array.astype(np.float64) for array in _tables())
 
 
 @lru_cache(maxsize=1)
@@ -183,7 +204,7 @@ def _parsed(bits: np.ndarray, lanes: int) -> tuple[np.ndarray, int]:
     field = np.zeros((lanes, 32), np.uint8)
     field[:, :_MOST_BITS][inside] = bits[lanes * _LENGTH_BITS : used]
     field[np.arange(lanes), lengths] = 1
-    return np.packbits(field, axis=1, bitorder="little").reshape(-1).view("<u4").astype(_STATE), used
+    return np.packbits(field, axis=1, bitorder="little").reshape(-1).view("<u4").astype(_INDEX), used
 
 
 def _bits_of_states(states: np.ndarray) -> np.ndarray:

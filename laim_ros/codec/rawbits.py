@@ -19,8 +19,6 @@ from laim_ros.codec.probabilities import (
     tables,
 )
 
-_LARGEST_EXTRA_BITS = 17
-
 
 def symbols_of(levels: np.ndarray, classes: np.ndarray) -> np.ndarray:
     """uint8 (K,): the symbol that stands for each level in its class, a bucket or `ESCAPE`."""
@@ -78,7 +76,7 @@ def raw_bits(levels: np.ndarray, symbols: np.ndarray) -> np.ndarray:
     buckets = buckets_of(magnitudes)
     parts.append(_bits_of(buckets[symbols[large] == ESCAPE], ESCAPE_BITS))
     widths, places = extra_bits()[buckets], magnitudes - bucket_edges()[buckets]
-    for width in range(1, _LARGEST_EXTRA_BITS + 1):
+    for width in _wide(widths):
         parts.append(_bits_of(places[widths == width], width))
     return np.concatenate(parts)
 
@@ -106,7 +104,7 @@ def levels_of(symbols: np.ndarray, classes: np.ndarray, take: Callable[[int], np
         buckets[escaped] = means
     magnitudes = bucket_edges()[buckets]
     widths = extra_bits()[buckets]
-    for width in range(1, _LARGEST_EXTRA_BITS + 1):
+    for width in _wide(widths):
         chosen = np.flatnonzero(widths == width)
         magnitudes[chosen] += _numbers_of(take(width * chosen.size), width)
     levels = symbols.astype(np.int32)
@@ -114,6 +112,11 @@ def levels_of(symbols: np.ndarray, classes: np.ndarray, take: Callable[[int], np
     minus = nonzero[negative.view(bool)]
     levels[minus] = -levels[minus]
     return levels
+
+
+def _wide(widths: np.ndarray) -> list[int]:
+    """The widths that occur, without 0."""
+    return [width for width, count in enumerate(np.bincount(widths)) if width and count]
 
 
 def _bits_of(numbers: np.ndarray, width: int) -> np.ndarray:
