@@ -16,7 +16,7 @@ import numpy as np
 from laim_ros.codec import gaps, lanes
 from laim_ros.codec.bigint import Sink, Source
 from laim_ros.codec.errors import CodecError
-from laim_ros.codec.probabilities import CLASSES, HAZARD_BITS, MAX_MAGNITUDE, PRECISION_BITS, TOTAL, listing, tables
+from laim_ros.codec.probabilities import CLASSES, HAZARD_BITS, MAX_MAGNITUDE, PRECISION_BITS, TOTAL, tables
 from laim_ros.codec.rawbits import levels_of, pop_raw, push_raw, raw_bits, symbols_of
 
 SMALL = 2048
@@ -163,18 +163,16 @@ def _push_singly(state: Sink, levels: np.ndarray, classes: np.ndarray) -> None:
     nonzero = np.flatnonzero(levels)
     # Raw bits at the bottom: the more there is in the state, the less is lost when a symbol goes in.
     push_raw(state, levels[nonzero], symbols[nonzero])
-    starts = np.zeros(levels.size, np.int64)
-    starts[nonzero] = tables().starts[classes[nonzero], symbols[nonzero]]
-    frequencies = _zero_frequencies().take(classes)
-    frequencies[nonzero] = tables().frequencies[classes[nonzero], symbols[nonzero]]
-    state.push_symbols(starts.tolist(), frequencies.tolist())
+    choices: list[tuple[int, int] | None] = [None] * levels.size
+    for place, choice in zip(nonzero.tolist(), gaps.choices_of(symbols[nonzero], classes[nonzero]), strict=True):
+        choices[place] = choice
+    state.push_symbols(_zero_frequencies().take(classes).tolist(), choices)
 
 
 def _pop_singly(state: Source, classes: np.ndarray) -> np.ndarray:
     models = classes.tolist()
-    places, symbols = state.pop_symbols(
-        _zero_frequencies().take(classes).tolist(), lambda place: listing(models[place])
-    )
+    zeros = _zero_frequencies().take(classes).tolist()
+    places, symbols = state.pop_symbols(zeros, lambda place, slot: gaps.choose(models[place], slot))
     levels = np.zeros(classes.size, np.int32)
     if places:
         levels[places] = pop_raw(state, symbols, [models[place] for place in places])

@@ -1,15 +1,17 @@
 """The entropy coder's state as one Python integer: nothing is lost between symbols, and less than a byte at the end.
 
-Range asymmetric numeral systems [Duda, arXiv 1311.2540]: to code a symbol of frequency f that begins at c, out of a
-total of 2**n, x ← ⌊x/f⌋ · 2**n + c + x mod f, which is x divided by the symbol's probability. Decoding undoes that, so it
-meets symbols in the reverse order of coding; coding starts at 0, and decoding must end there. Up to 64 bytes the payload
-is x itself. Beyond, x stays within 2**256 … 2**512, so that no step takes longer than another: its lowest 32 bytes move
-out or in.
+Asymmetric numeral systems [Duda, arXiv 1311.2540]: coding a symbol of probability p takes the state from x to about x/p,
+and decoding undoes that, so it meets symbols in the reverse order of coding. Coding starts at 0 and decoding must end
+there. Up to 64 bytes the payload is x itself. Beyond, x stays within 2**256 … 2**512, so that no step takes longer than
+another: its lowest 32 bytes move out or in.
+
+Whether a level is 0 is coded by the variant uABS, where the x-th zero among the naturals lies as near to x/p as it can:
+that holds for small x too, so a payload of one byte is one. Everything else is rANS: a symbol of frequency f that begins
+at c, out of a total of 2**n, makes x ← ⌊x/f⌋ · 2**n + c + x mod f.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Callable
 
 from laim_ros.codec.errors import CodecError
@@ -45,16 +47,28 @@ class Sink:
             value = self._spill(value)
         self._value = (value // frequency << bits) + start + value % frequency
 
-    def push_symbols(self, starts: list[int], frequencies: list[int]) -> None:
-        """Take in symbols out of a total of `TOTAL` each, from the lists' ends."""
+    def push_symbols(self, zeros: list[int], choices: list[tuple[int, int] | None]) -> None:
+        """Take in what `Source.pop_symbols` will give out.
+
+        Args:
+            zeros: frequency, out of `TOTAL`, of the symbol 0.
+            choices: None for that symbol, else start and frequency, out of `TOTAL`, of one that is known not to be 0.
+        """
         value = self._value
-        for start, frequency in zip(reversed(starts), reversed(frequencies), strict=True):
-            if value < frequency:
-                value += start
+        for zero, choice in zip(reversed(zeros), reversed(choices), strict=True):
+            if choice is None:
+                if value >= _SYMBOL_ROOM and value >= zero << _SYMBOL_ROOM_BITS:
+                    value = self._spill(value)
+                value = (value << PRECISION_BITS) // zero
                 continue
+            start, frequency = choice
             if value >= _SYMBOL_ROOM and value >= frequency << _SYMBOL_ROOM_BITS:
                 value = self._spill(value)
             value += value // frequency * (TOTAL - frequency) + start
+            rest = TOTAL - zero
+            if value >= _SYMBOL_ROOM and value >= rest << _SYMBOL_ROOM_BITS:
+                value = self._spill(value)
+            value = ((value + 1 << PRECISION_BITS) - 1) // rest
         self._value = value
 
     def to_bytes(self) -> bytes:
@@ -101,26 +115,31 @@ class Source:
         return raw
 
     def pop_symbols(
-        self, zeros: list[int], listing: Callable[[int], tuple[list[int], list[int], list[int]]]
+        self, zeros: list[int], choose: Callable[[int, int], tuple[int, int, int]]
     ) -> tuple[list[int], list[int]]:
         """Give out one symbol for each element of `zeros`: where those lie that are not 0, and which they are.
 
         Args:
-            zeros: frequency, out of `TOTAL`, of the symbol 0, which starts at 0.
-            listing: starts, frequencies and symbols of what else may come at a place.
+            zeros: frequency, out of `TOTAL`, of the symbol 0.
+            choose: from a place and a slot out of `TOTAL` to the symbol there, which is not 0, its start and frequency.
         """
         places, symbols = [], []
         value, low = self._value, self._low
-        for place, frequency in enumerate(zeros):
-            slot = value & _SLOT_MASK
-            if slot < frequency:
-                value = (value >> PRECISION_BITS) * frequency + slot
+        for place, zero in enumerate(zeros):
+            # The naturals below x hold ⌈x·zero/TOTAL⌉ zeros: this is one if x itself adds to their number.
+            product = value * zero + _SLOT_MASK
+            if product & _SLOT_MASK >= TOTAL - zero:
+                value = product >> PRECISION_BITS
             else:
-                starts, frequencies, names = listing(place)
-                row = bisect_right(starts, slot) - 1
-                value = (value >> PRECISION_BITS) * frequencies[row] + slot - starts[row]
+                value -= product >> PRECISION_BITS
+                if value < low:
+                    value = self._refill(value)
+                    low = self._low
+                slot = value & _SLOT_MASK
+                symbol, start, frequency = choose(place, slot)
+                value = (value >> PRECISION_BITS) * frequency + slot - start
                 places.append(place)
-                symbols.append(names[row])
+                symbols.append(symbol)
             if value < low:
                 value = self._refill(value)
                 low = self._low

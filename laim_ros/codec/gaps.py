@@ -15,7 +15,7 @@ import numpy as np
 
 from laim_ros.codec.bigint import Sink, Source
 from laim_ros.codec.errors import CodecError
-from laim_ros.codec.probabilities import HAZARD_BITS, TOTAL, listing, tables
+from laim_ros.codec.probabilities import HAZARD_BITS, PRECISION_BITS, TOTAL, listing, tables
 
 MOST_NONZERO = 4096
 """Levels that are not 0 which may be coded so; bounds the time that hostile bytes take."""
@@ -24,8 +24,6 @@ _REACH_BITS = 6
 _REACH = _REACH_BITS << HAZARD_BITS
 _CHANCE_BITS = 28
 _BEYOND_REACH = 1 << _CHANCE_BITS - _REACH_BITS
-_CHOICE_BITS = 20
-"""The symbol of a level that is known not to be 0 shares out 2**20."""
 _INDEX_MASK = (1 << 12) - 1
 
 
@@ -35,22 +33,17 @@ def push_gaps(state: Sink, symbols: np.ndarray, classes: np.ndarray) -> None:
     hazards = memoryview(total_hazards)
     chance = _Chance()
     nonzero = np.flatnonzero(symbols)
-    chosen, models = symbols[nonzero], classes[nonzero]
-    certain = tables().starts[models, 1]
-    first = tables().starts[models, chosen] - certain
-    after = first + tables().frequencies[models, chosen]
-    first = (first << _CHOICE_BITS) // (TOTAL - certain)
-    after = (after << _CHOICE_BITS) // (TOTAL - certain)
+    choices = choices_of(symbols[nonzero], classes[nonzero])
     coded: list[tuple[int, int, int]] = []
     here, end = 0, classes.size
-    for place, start, stop in zip(nonzero.tolist(), first.tolist(), after.tolist(), strict=True):
+    for place, choice in zip(nonzero.tolist(), choices, strict=True):
         while hazards[place] - hazards[here] > _REACH:
             reached = bisect_right(hazards, hazards[here] + _REACH)
             coded.append((0, chance(hazards[reached] - hazards[here]), _CHANCE_BITS))
             here = reached
         beyond = chance(hazards[place + 1] - hazards[here])
         coded.append((beyond, chance(hazards[place] - hazards[here]) - beyond, _CHANCE_BITS))
-        coded.append((start, stop - start, _CHOICE_BITS))
+        coded.append((*choice, PRECISION_BITS))
         here = place + 1
     while here < end:
         reached = min(bisect_right(hazards, hazards[here] + _REACH), end)
@@ -98,20 +91,30 @@ def pop_gaps(state: Source, classes: np.ndarray) -> tuple[list[int], list[int]]:
         places.append(place)
         if len(places) > MOST_NONZERO:
             raise CodecError(f"levels: more than {MOST_NONZERO} where hardly any are likely")
-        symbols.append(_pop_choice(state, int(classes[place])))
+        symbol, start, frequency = choose(int(classes[place]), state.slot(PRECISION_BITS))
+        state.pop(start, frequency, PRECISION_BITS)
+        symbols.append(symbol)
         here = place + 1
     return places, symbols
 
 
-def _pop_choice(state: Source, model: int) -> int:
+def choices_of(symbols: np.ndarray, classes: np.ndarray) -> list[tuple[int, int]]:
+    """Start and frequency, out of `TOTAL`, of symbols that are known not to be 0."""
+    certain = tables().starts[classes, 1]
+    first = tables().starts[classes, symbols] - certain
+    after = first + tables().frequencies[classes, symbols]
+    first, after = ((place << PRECISION_BITS) // (TOTAL - certain) for place in (first, after))
+    return list(zip(first.tolist(), (after - first).tolist(), strict=True))
+
+
+def choose(model: int, slot: int) -> tuple[int, int, int]:
+    """The symbol of a class that holds a slot, out of `TOTAL`, if it is known not to be 0; its start and frequency."""
     starts, frequencies, names = listing(model)
     certain = starts[1]
     rest = TOTAL - certain
-    row = bisect_right(starts, certain + ((state.slot(_CHOICE_BITS) + 1) * rest - 1 >> _CHOICE_BITS)) - 1
-    first = (starts[row] - certain << _CHOICE_BITS) // rest
-    after = (starts[row] + frequencies[row] - certain << _CHOICE_BITS) // rest
-    state.pop(first, after - first, _CHOICE_BITS)
-    return names[row]
+    row = bisect_right(starts, certain + ((slot + 1) * rest - 1 >> PRECISION_BITS)) - 1
+    first = (starts[row] - certain << PRECISION_BITS) // rest
+    return names[row], first, (starts[row] + frequencies[row] - certain << PRECISION_BITS) // rest - first
 
 
 def _running_hazards(classes: np.ndarray) -> np.ndarray:
