@@ -25,6 +25,7 @@ activations are quantized around each product.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bench.real_size_profile_form import (
@@ -38,6 +39,7 @@ from bench.real_size_profile_form import (
     SPLIT_POINTS,
     WEIGHT_BITS,
     rounded,
+    rounded_codes,
 )
 from laim_ros.planning.profiles import MachineProfile, PowerMode, StageTimes
 
@@ -228,11 +230,14 @@ def computed_profiles(measured_robot: MachineProfile, measured_edge: MachineProf
         measured_robot, measured_edge: where resizing and coding, which a GPU does not do, are taken from.
     """
     resize_s = JETSON_CPU_SLOWDOWN * measured_robot.times_at(8).stage_s["input"]
-    code_s = {name: JETSON_CPU_SLOWDOWN * seconds for name, seconds in measured_robot.code_s.items()}
+    code_s = {
+        point: {codec: JETSON_CPU_SLOWDOWN * seconds for codec, seconds in by_codec.items()}
+        for point, by_codec in measured_robot.code_s.items()
+    }
     return {"jetson_robot": jetson_profile(resize_s, code_s), "gpu_edge": gpu_profile(measured_edge.code_s)}
 
 
-def jetson_profile(resize_s: float, code_s: dict[str, float]) -> MachineProfile:
+def jetson_profile(resize_s: float, code_s: Mapping[str, dict[str, float]]) -> MachineProfile:
     """The robot's."""
     modes = tuple(
         PowerMode(clock_hz=mode.gpu_hz, slowdown=round(slowdown(mode), 4), active_w=mode.gpu_w, name=mode.name)
@@ -248,7 +253,7 @@ def jetson_profile(resize_s: float, code_s: dict[str, float]) -> MachineProfile:
         shapes=SHAPES,
         times=tuple(stage_times(ORIN, bits, resize_s) for bits in WEIGHT_BITS),
         modes=modes,
-        code_s=rounded(code_s),
+        code_s=rounded_codes(code_s),
         radio_w=RADIO_W,
         power_source="computed",
         notes=(
@@ -269,7 +274,7 @@ def jetson_profile(resize_s: float, code_s: dict[str, float]) -> MachineProfile:
     )
 
 
-def gpu_profile(decode_s: dict[str, float]) -> MachineProfile:
+def gpu_profile(decode_s: Mapping[str, dict[str, float]]) -> MachineProfile:
     """The edge's."""
     return MachineProfile(
         machine="GeForce RTX 3090 (computed)",
@@ -280,7 +285,7 @@ def gpu_profile(decode_s: dict[str, float]) -> MachineProfile:
         shapes=SHAPES,
         times=(stage_times(RTX_3090, EDGE_BITS, None),),
         modes=(PowerMode(active_w=RTX_3090_W - RTX_3090_IDLE_W, name="default"),),
-        code_s=rounded(decode_s),
+        code_s=rounded_codes(decode_s),
         power_source="computed",
         notes=(
             "Nothing here is measured on this GPU: a roofline from specifications (bench/real_size_profile_compute.py "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -38,6 +39,11 @@ HotPower 2010, measure 2.1 W at most for sending with an Intel 5300; with one an
 def rounded(seconds: dict[str, float]) -> dict[str, float]:
     """To whole microseconds: digits beyond say nothing, and would make the files unreadable."""
     return {name: round(value, 6) for name, value in seconds.items()}
+
+
+def rounded_codes(code_s: Mapping[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    """The same for seconds by split point and codec."""
+    return {point: rounded(by_codec) for point, by_codec in code_s.items()}
 
 
 def file_text(profile: MachineProfile) -> str:

@@ -11,7 +11,7 @@ from laim_ros.cli.errors import CommandError, UsageError
 from laim_ros.cli.units import BITS_PER_SECOND, JOULES, SECONDS, quantity
 from laim_ros.cli.values import integer, number
 from laim_ros.parameters import DEFAULT_MODEL
-from laim_ros.plan import BIT_WIDTHS, FEATURE_CODECS, PlanError, picture_format
+from laim_ros.plan import BIT_WIDTHS, MOST_DECIBELS, PlanError, is_feature_codec, picture_format
 
 if TYPE_CHECKING:
     from laim_ros.planning import Allowed, LinkForecast, MachineProfile, QualityTable
@@ -74,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--split-points", type=_words, default=(), metavar="NAMES", help="such as input,vit.2,qformer")
     add("--weight-bits", type=_bit_widths, default=(), metavar="BITS", help="of the robot's half, such as 4,8")
     add("--feature-bits", type=_bit_widths, default=(), metavar="BITS", help="of the tensor that is sent, such as 2,8")
-    add("--codecs", type=_codecs, default=(), metavar="NAMES", help="picture and feature codecs, such as jpeg75,plain")
+    add("--codecs", type=_codecs, default=(), metavar="NAMES", help="picture and feature codecs, such as webp50,klt")
     paper = parser.add_argument_group("the paper's own problem, without a link and with the distortion's bounds")
     add = paper.add_argument
     add("--paper", choices=("blip2", "git"), help="solve problem P1 for this model in place of all above")
@@ -256,7 +256,7 @@ def _bit_widths(text: str) -> tuple[int, ...]:
 
 def _codecs(text: str) -> tuple[str, ...]:
     def check(word: str) -> str | None:
-        if word in FEATURE_CODECS:
+        if is_feature_codec(word):
             return word
         try:
             picture_format(word)
@@ -264,7 +264,8 @@ def _codecs(text: str) -> tuple[str, ...]:
             return None
         return word
 
-    return tuple(_each(text, check, f"{', '.join(FEATURE_CODECS)} or a picture format with quality such as jpeg75"))
+    takes = f"klt, klt1 to klt{MOST_DECIBELS}, plain or a picture format with quality such as jpeg75"
+    return tuple(_each(text, check, takes))
 
 
 def _each(text: str, check: Callable[[str], object], takes: str) -> list:

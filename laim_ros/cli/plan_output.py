@@ -17,6 +17,7 @@ from rich.table import Table
 
 from laim_ros.plan import in_words
 from laim_ros.planning import Choices, Costs, Limits, LinkForecast, MachineProfile, Selection, select
+from laim_ros.planning.quality import uses_feature_bits
 from laim_ros.planning.reasons import joules_in_words, link_in_words, reason, rejection, seconds_in_words
 
 PIPE_COLUMNS = 120
@@ -162,7 +163,9 @@ def _table(answer: Answer, rows: list[int]) -> Table:
     table.add_column("why not")
     for row in rows:
         plan = choices.plans[row]
-        sends = {"input": plan.codec, "output": "–"}.get(plan.split_point, f"{plan.feature_bits} bits")
+        sends = "–" if plan.split_point == "output" else plan.codec
+        if uses_feature_bits(plan):
+            sends = f"{plan.codec} {plan.feature_bits} bits"
         table.add_row(
             plan.split_point,
             sends,

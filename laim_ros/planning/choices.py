@@ -8,16 +8,26 @@ from dataclasses import dataclass, replace
 import msgspec
 import numpy as np
 
-from laim_ros.plan import BIT_WIDTHS, FEATURE_CODECS, Plan, picture_format
-from laim_ros.planning.costs import packet_bytes_bound
+from laim_ros.plan import (
+    BIT_WIDTHS,
+    FEATURE_CODECS,
+    Plan,
+    codes_by_calibration,
+    is_feature_codec,
+    klt_decibels,
+    picture_format,
+)
+from laim_ros.planning.costs import expected_packet_bytes
 from laim_ros.planning.errors import PlanningError
 from laim_ros.planning.profiles import MachineProfile
-from laim_ros.planning.quality import QualityTable, plan_key
+from laim_ros.planning.quality import QualityRow, QualityTable, plan_key
 from laim_ros.planning.rate_distortion import best_scalar
 
-DEFAULT_PICTURE_CODECS = ("jpeg25", "jpeg50", "jpeg75", "jpeg90")
+DEFAULT_PICTURE_CODECS = tuple(f"{name}{quality}" for name in ("jpeg", "webp") for quality in (25, 50, 75, 90))
 _MOST_CHOICES = 100_000
 _THEORY = "theory: the weights' and features' expected distortion"
+_MOST_BITS = 8
+"""Of features, unless more are named: more gain nothing, and codec `klt` has no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +37,7 @@ class Allowed:
     Attributes:
         split_points, weight_bits, feature_bits, codecs: as in `Plan`; codecs are picture codecs and feature codecs, and
             without any of one kind, no plan is of that kind.
+            Where no codecs are named, `klt` takes the place of `plain` if both machines have the same calibration.
             Features of more than 8 bits are chosen only where they are named: they gain nothing over 8.
         clocks: False leaves the robot's clock alone.
     """
@@ -89,6 +100,9 @@ def build_choices(
 ) -> Choices:
     """Every plan that both machines can carry out, and that was measured where there is a table.
 
+    Codec `klt` is chosen only where both have the same calibration, and picture formats only if both have them: an edge
+    would refuse every frame.
+
     Args:
         robot: profile of the robot; its stages reach as far as it has loaded them.
         edge: of the edge; None leaves what the robot can do alone.
@@ -100,19 +114,19 @@ def build_choices(
     """
     if edge is not None and edge.model_id != robot.model_id:
         raise PlanningError(f"the robot runs {robot.model} ({robot.model_id}), the edge {edge.model} ({edge.model_id})")
-    measured = quality.index() if quality is not None else {}
+    measured = None if quality is None else quality.index()
     modes = robot.modes
     if allowed is not None and not allowed.clocks:
         modes = (msgspec.structs.replace(modes[0], clock_hz=0.0),)
     found: list[tuple] = []
-    for plan in _candidates(robot, quality, allowed or Allowed()):
-        row = measured.get(plan_key(plan))
-        if quality is not None and row is None:
+    for plan in _candidates(robot, edge, measured, allowed or Allowed()):
+        row = None if measured is None else measured.get(plan_key(plan))
+        if measured is not None and row is None:
             continue
         robot_s, edge_s = _halves_s(plan, robot, edge)
         if not np.isfinite(robot_s + edge_s):
             continue
-        size = row.packet_bytes if row else packet_bytes_bound(plan, robot.shapes.get(plan.split_point, ()))
+        size = row.packet_bytes if row else expected_packet_bytes(plan, robot)
         loss = row.loss if row else theory_loss(plan, robot)
         estimated = plan.split_point != "input" and robot.times_at(plan.weight_bits).source == "estimated"
         for mode in modes:
@@ -125,6 +139,7 @@ def build_choices(
             f"no plan is left for {robot.model}: allow more split points, bits or codecs"
             + ("" if quality is None else ", or measure more of them with `laim calibrate`")
             + ("" if edge is not None else ", or give an edge")
+            + _about_klt(robot, edge, allowed or Allowed())
         )
     plans, *columns, estimates = zip(*found, strict=True)
     robot_s, edge_s, size, active_w, loss = (np.array(column, np.float64) for column in columns)
@@ -145,8 +160,10 @@ def theory_loss(plan: Plan, robot: MachineProfile) -> float:
 
     Weights and features count as sources with exponential magnitudes behind the best scalar quantizer,
     λD = ln(1 + 1/N), N = 2^(b-1) levels [theory.md, section 2], as the paper ranks bit-widths; the weights' part by the
-    share of the head that the robot runs. Theory has no word on pictures: JPEG of quality q counts as features of
-    q/12.5 bits.
+    share of the head that the robot runs. Codec `klt` keeps by its definition a signal-to-distortion ratio, 6.02 dB per
+    bit: the squared error is 2^(-2b) of the signal's energy, so the error 2^(-b) of its magnitude, as λD counts.
+    Theory has no word on pictures: quality q counts as features of q/12.5 bits in all formats, as their signal-to-noise
+    ratios at equal quality differ by some 2 dB at most from 10 to 90 (photographs at 224 × 224).
     """
     if plan.sends_picture:
         _, quality = picture_format(plan.codec)
@@ -155,8 +172,13 @@ def theory_loss(plan: Plan, robot: MachineProfile) -> float:
     head = max(1, points.index("qformer") if "qformer" in points else len(points) - 1)
     share = min(points.index(plan.split_point), head) / head
     weights = share * _scalar_distortion(plan.weight_bits)
-    features = 0.0 if plan.split_point == "output" else _scalar_distortion(plan.feature_bits)
-    return min(1.0, weights + features)
+    return min(1.0, weights + _features_distortion(plan))
+
+
+def _features_distortion(plan: Plan) -> float:
+    if plan.split_point == "output":
+        return 0.0
+    return 10 ** (-klt_decibels(plan) / 20) if codes_by_calibration(plan) else _scalar_distortion(plan.feature_bits)
 
 
 def _scalar_distortion(bits: int) -> float:
@@ -166,34 +188,82 @@ def _scalar_distortion(bits: int) -> float:
 def _halves_s(plan: Plan, robot: MachineProfile, edge: MachineProfile | None) -> tuple[float, float]:
     """Seconds of both halves; infinite where one has not loaded what the plan needs."""
     point = plan.split_point
-    robot_s = robot.span_s(plan.weight_bits, "", point) + robot.code_s.get(point, 0.0)
+    robot_s = robot.span_s(plan.weight_bits, "", point) + robot.coding_s(plan)
     if point == "output":
         return robot_s, 0.0
     if edge is None:
         return robot_s, float("inf")
-    return robot_s, edge.span_s(edge.weight_bits[0], point, "output") + edge.code_s.get(point, 0.0)
+    return robot_s, edge.span_s(edge.weight_bits[0], point, "output") + edge.coding_s(plan)
 
 
-def _candidates(robot: MachineProfile, quality: QualityTable | None, allowed: Allowed) -> Iterator[Plan]:
+def _candidates(
+    robot: MachineProfile, edge: MachineProfile | None, measured: Mapping[tuple, QualityRow] | None, allowed: Allowed
+) -> Iterator[Plan]:
     """Plans before it is known whether the profiles have their stages."""
     widths = allowed.weight_bits or robot.weight_bits
-    bits = allowed.feature_bits or tuple(width for width in BIT_WIDTHS if width <= 8)
-    codecs = allowed.codecs or (*FEATURE_CODECS, *_picture_codecs(quality))
-    features = [codec for codec in codecs if codec in FEATURE_CODECS]
-    pictures = [codec for codec in codecs if codec not in FEATURE_CODECS]
     for point in robot.split_points:
         if allowed.split_points and point not in allowed.split_points:
             continue
         if point == "input":
             # No head runs on the robot: the width means nothing, and whoever applies the plan leaves it as it is.
-            yield from (Plan(point, 32, 8, codec) for codec in pictures)
+            yield from (Plan(point, 32, 8, codec) for codec in _picture_codecs(robot, edge, measured, allowed))
         elif point == "output":
             yield from (Plan(point, width, 8) for width in widths)
         else:
-            yield from (Plan(point, width, bit, codec) for width in widths for bit in bits for codec in features)
+            codecs = _feature_codecs(point, robot, edge, measured, allowed)
+            for width in widths:
+                yield from _feature_plans(point, width, codecs, measured, allowed)
 
 
-def _picture_codecs(quality: QualityTable | None) -> Sequence[str]:
-    if quality is None:
-        return DEFAULT_PICTURE_CODECS
-    return tuple(dict.fromkeys(row.codec for row in quality.rows if row.split_point == "input"))
+def _feature_plans(
+    point: str, width: int, codecs: Sequence[str], measured: Mapping[tuple, QualityRow] | None, allowed: Allowed
+) -> Iterator[Plan]:
+    """Of one split point and bit-width of the head."""
+    yield from (Plan(point, width, _MOST_BITS, codec) for codec in codecs if codec not in FEATURE_CODECS)
+    for bits in allowed.feature_bits or [bits for bits in BIT_WIDTHS if bits <= _MOST_BITS]:
+        klt = [Plan(point, width, bits, "klt")] if "klt" in codecs and bits <= _MOST_BITS else []
+        klt = [plan for plan in klt if measured is None or plan_key(plan) in measured]
+        yield from klt
+        if "plain" in codecs and (allowed.codecs or not klt):
+            yield Plan(point, width, bits, "plain")
+
+
+def _feature_codecs(
+    point: str,
+    robot: MachineProfile,
+    edge: MachineProfile | None,
+    measured: Mapping[tuple, QualityRow] | None,
+    allowed: Allowed,
+) -> list[str]:
+    """Codecs that both machines have at a split point, of those that are named, or else measured, or else there are."""
+    known = allowed.codecs or _measured_codecs(point, measured) or FEATURE_CODECS
+    calibrated = _calibrated_alike(point, robot, edge)
+    return [codec for codec in known if is_feature_codec(codec) and (calibrated or codec == "plain")]
+
+
+def _picture_codecs(
+    robot: MachineProfile, edge: MachineProfile | None, measured: Mapping[tuple, QualityRow] | None, allowed: Allowed
+) -> Iterator[str]:
+    """As `_feature_codecs`, for pictures."""
+    formats = set(robot.picture_formats).intersection(() if edge is None else edge.picture_formats)
+    for codec in allowed.codecs or _measured_codecs("input", measured) or DEFAULT_PICTURE_CODECS:
+        if not is_feature_codec(codec) and picture_format(codec)[0] in formats:
+            yield codec
+
+
+def _measured_codecs(point: str, measured: Mapping[tuple, QualityRow] | None) -> tuple[str, ...]:
+    rows = () if measured is None else measured.values()
+    return tuple(dict.fromkeys(row.codec for row in rows if row.split_point == point))
+
+
+def _calibrated_alike(point: str, robot: MachineProfile, edge: MachineProfile | None) -> bool:
+    return edge is not None and point in robot.digests and robot.digests[point] == edge.digests.get(point)
+
+
+def _about_klt(robot: MachineProfile, edge: MachineProfile | None, allowed: Allowed) -> str:
+    """What would help where codec `klt` alone is wanted, and cannot be had."""
+    features = [codec for codec in allowed.codecs if is_feature_codec(codec)]
+    points = allowed.split_points or robot.split_points
+    if not features or "plain" in features or any(_calibrated_alike(point, robot, edge) for point in points):
+        return ""
+    return "; codec klt needs the same calibration on robot and edge (`laim calibrate`)"

@@ -25,7 +25,7 @@ from laim_ros.planning.policy import (
     should_switch,
 )
 from laim_ros.planning.profiles import MachineProfile
-from laim_ros.planning.quality import QualityTable
+from laim_ros.planning.quality import QualityTable, uses_feature_bits
 from laim_ros.planning.reasons import link_in_words, reason, seconds_in_words
 from laim_ros.planning.refusals import Refusals
 from laim_ros.records import LinkReport, PlanReport
@@ -230,11 +230,9 @@ class Planner:
 
     def _applied(self, plan: Plan) -> Plan:
         """The plan with what it does not use left as it is: a head that is not run need not be loaded."""
-        if plan.split_point == "input":
-            return replace(plan, weight_bits=self.plan.weight_bits, feature_bits=self.plan.feature_bits)
-        if plan.split_point == "output":
-            return replace(plan, feature_bits=self.plan.feature_bits)
-        return plan
+        if plan.sends_picture:
+            plan = replace(plan, weight_bits=self.plan.weight_bits)
+        return plan if uses_feature_bits(plan) else replace(plan, feature_bits=self.plan.feature_bits)
 
     def _forecast(self, choices: Choices, now_s: float, remarks: list[str]) -> tuple[LinkForecast, str]:
         goals, unanswered_s = self.goals, self._unanswered_s

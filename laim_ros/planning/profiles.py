@@ -1,4 +1,4 @@
-"""`MachineProfile`: how long the stages of a model take on one machine, and what power that draws."""
+"""`MachineProfile`: how long the stages of a model take on one machine, how it can code, and what power that draws."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
+import numpy as np
 from msgspec import Meta, Struct
 
+from laim_ros.plan import PICTURE_FORMATS, Plan, codes_by_calibration, klt_decibels, picture_format
 from laim_ros.planning.errors import PlanningError
 
 Source = Literal["measured", "computed", "estimated"]
@@ -16,11 +18,16 @@ Source = Literal["measured", "computed", "estimated"]
 
 _Seconds = Annotated[float, Meta(ge=0, le=86_400)]
 _Watts = Annotated[float, Meta(ge=0, le=100_000)]
+_Bytes = Annotated[float, Meta(ge=0, le=4_000_000_000)]
 _Size = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 _Name = Annotated[str, Meta(max_length=200)]
 
-_VERSION = 1
+CALIBRATED_DECIBELS = tuple(range(0, 61, 6))
+"""Of which `Calibrated.payload_bytes` tells: 6 dB are one of `feature_bits`."""
+
+_VERSION = 2
 _MOST_JSON_BYTES = 1_000_000
+_DIGITS = "0123456789"
 _MOST_SPLIT_POINTS, _MOST_WIDTHS, _MOST_MODES = 200, 16, 64
 """Profiles come over the network, and every combination becomes a choice: these many are more than machines have."""
 
@@ -56,6 +63,23 @@ class StageTimes(Struct, frozen=True, forbid_unknown_fields=True):
     source: Source = "measured"
 
 
+class Calibrated(Struct, frozen=True, forbid_unknown_fields=True):
+    """That a machine can code by codec `klt` at one split point.
+
+    Attributes:
+        digest: of the calibration; robot and edge must have the same.
+        payload_bytes: mean over frames at signal-to-distortion ratios of `CALIBRATED_DECIBELS`, as the calibration's
+            own probabilities have it: for frames that it does not fit, too little.
+    """
+
+    digest: Annotated[str, Meta(min_length=1, max_length=128)]
+    payload_bytes: Annotated[tuple[_Bytes, ...], Meta(min_length=11, max_length=11)]
+
+    def bytes_at(self, decibels: float) -> float:
+        """Of a payload, at 0 to 60 dB."""
+        return float(np.interp(decibels, CALIBRATED_DECIBELS, self.payload_bytes))
+
+
 class MachineProfile(Struct, frozen=True, forbid_unknown_fields=True):
     """What the stages of one model cost on one machine.
 
@@ -68,7 +92,9 @@ class MachineProfile(Struct, frozen=True, forbid_unknown_fields=True):
         shapes: of the boundary tensors, by split point; (H, W, 3) at `input`.
         times: one entry per bit-width.
         modes: at least one; the first is the one in which the times hold.
-        code_s: seconds to code (robot) or decode (edge) one packet, by split point.
+        code_s: seconds to code (robot) or decode (edge) one packet, by split point and codec, such as `plain`, `klt12`,
+            `webp75`; at `input`, a picture format without figures is one that this machine does not have.
+        calibrations: of codec `klt`, by split point; it codes nothing elsewhere.
         radio_w: power above idle while sending, in watts.
         power_source: where the watts come from: `rapl`, `ina`, `assumed`, `computed`.
         notes: for people: how the figures were got.
@@ -82,11 +108,12 @@ class MachineProfile(Struct, frozen=True, forbid_unknown_fields=True):
     shapes: dict[str, Annotated[tuple[_Size, ...], Meta(min_length=1, max_length=8)]]
     times: Annotated[tuple[StageTimes, ...], Meta(min_length=1, max_length=_MOST_WIDTHS)]
     modes: Annotated[tuple[PowerMode, ...], Meta(min_length=1, max_length=_MOST_MODES)] = (PowerMode(),)
-    code_s: dict[str, _Seconds] = {}
+    code_s: dict[str, dict[_Name, _Seconds]] = {}
+    calibrations: dict[str, Calibrated] = {}
     radio_w: _Watts = 0.0
     power_source: _Name = "assumed"
     notes: str = ""
-    version: Literal[1] = _VERSION
+    version: Literal[2] = _VERSION
 
     @property
     def weight_bits(self) -> tuple[int, ...]:
@@ -116,6 +143,30 @@ class MachineProfile(Struct, frozen=True, forbid_unknown_fields=True):
         stage_s = self.times_at(weight_bits).stage_s
         return sum((stage_s.get(name, math.inf) for name in stages), 0.0)
 
+    @property
+    def digests(self) -> dict[str, str]:
+        """Of the calibrations, by split point."""
+        return {point: known.digest for point, known in self.calibrations.items()}
+
+    @property
+    def picture_formats(self) -> tuple[str, ...]:
+        """That this machine codes; JPEG, which every OpenCV has, also where nothing is known."""
+        known = [codec.rstrip(_DIGITS) for codec in self.code_s.get("input", {})]
+        return tuple(name for name in PICTURE_FORMATS if name in ("jpeg", *known))
+
+    def coding_s(self, plan: Plan) -> float:
+        """Seconds to code or decode a packet of this plan; 0 where nothing is sent, or nothing is known.
+
+        Between two finenesses of the same codec that were timed, the time grows evenly; beyond them it stays.
+        """
+        name, number = _codec_parts(plan)
+        timed = sorted(
+            (int(codec[len(name) :] or 0), seconds)
+            for codec, seconds in self.code_s.get(plan.split_point, {}).items()
+            if codec.rstrip(_DIGITS) == name
+        )
+        return float(np.interp(number, *zip(*timed, strict=True))) if timed else 0.0
+
     def to_json(self) -> str:
         """The profile as JSON, for files and messages."""
         return msgspec.json.encode(self).decode()
@@ -130,6 +181,11 @@ class MachineProfile(Struct, frozen=True, forbid_unknown_fields=True):
         if len(text) > _MOST_JSON_BYTES:
             raise PlanningError(f"profile: {len(text)} bytes of JSON, at most {_MOST_JSON_BYTES} are read")
         try:
+            version = msgspec.json.decode(text, type=_Version).version
+            if version != _VERSION:  # before all else: fields that other versions have are not what is wrong
+                raise PlanningError(
+                    f"profile: version {version}, here is {_VERSION}; measure it again, with the laim_ros used here"
+                )
             return msgspec.json.decode(text, type=cls)
         except (msgspec.DecodeError, UnicodeError) as error:
             raise PlanningError(f"profile: {error}") from None
@@ -147,3 +203,16 @@ class MachineProfile(Struct, frozen=True, forbid_unknown_fields=True):
             raise PlanningError(f"profile {path}: {error.strerror}") from None
         except PlanningError as error:
             raise PlanningError(f"{path}: {error}") from None
+
+
+class _Version(Struct, frozen=True):
+    """All that is read of a profile of another version."""
+
+    version: int = _VERSION
+
+
+def _codec_parts(plan: Plan) -> tuple[str, int]:
+    """The name of a plan's codec, and how fine it codes: picture quality, or decibels; 0 where it tells no number."""
+    if plan.sends_picture:
+        return picture_format(plan.codec)
+    return ("klt", klt_decibels(plan)) if codes_by_calibration(plan) else (plan.codec, 0)

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from laim_ros.files import about_model, beside_model, user_folder
-from laim_ros.plan import Plan
+from laim_ros.plan import FEATURE_CODECS, Plan
 from laim_ros.planning.errors import PlanningError
 
 QUALITY_FILE = "quality.json"
@@ -26,7 +26,8 @@ class QualityRow(Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         split_point, weight_bits, feature_bits, codec: as in `Plan`. At `input` the head runs on the edge, so
-            weight_bits is 32 there; where nothing is quantized on its way feature_bits is 32.
+            weight_bits is 32 there; where nothing is quantized on its way feature_bits is 32. A codec with a number of
+            its own, such as `klt12`, makes nothing of feature_bits.
         packet_bytes, packet_bytes_p95: mean and 95 % quantile of the packet, header included; 0 at `output`.
         distortion: Σ|y - ŷ| / Σ|y| over all frames, y the unsplit float32 model's features at `qformer`.
         same_share: share of the texts that equal the unsplit float32 model's.
@@ -130,7 +131,14 @@ def _key(split_point: str, weight_bits: int, feature_bits: int, codec: str) -> t
         return split_point, codec
     if split_point == "output":
         return split_point, weight_bits
+    if codec not in FEATURE_CODECS:
+        return split_point, weight_bits, codec
     return split_point, weight_bits, feature_bits, codec
+
+
+def uses_feature_bits(plan: Plan) -> bool:
+    """Whether `feature_bits` means something: features are sent, and the codec has no number of its own."""
+    return plan.split_point not in ("input", "output") and plan.codec in FEATURE_CODECS
 
 
 def own_quality_path(model_id: str) -> Path:

@@ -8,6 +8,7 @@ from laim_ros.plan import Plan, in_words
 from laim_ros.planning.choices import Choices
 from laim_ros.planning.design import Costs, Limits, Selection
 from laim_ros.planning.forecast import LinkForecast
+from laim_ros.planning.quality import uses_feature_bits
 
 
 def seconds_in_words(value_s: float) -> str:
@@ -37,12 +38,13 @@ def link_in_words(link: LinkForecast, unanswered_s: float, silent_after_s: float
 
 
 def short_name(plan: Plan) -> str:
-    """`qformer at 4 bits`, `pictures as jpeg90`, `all on the robot`."""
+    """`qformer at 4 bits`, `qformer at klt12`, `pictures as jpeg90`, `all on the robot`."""
     if plan.split_point == "output":
         return "all on the robot"
     if plan.sends_picture:
         return f"pictures as {plan.codec}"
-    return f"{plan.split_point} at {plan.feature_bits} bits"
+    fineness = f"{plan.feature_bits} bits" if uses_feature_bits(plan) else plan.codec
+    return f"{plan.split_point} at {fineness}"
 
 
 def reason(link: str, chosen: int, best: int, choices: Choices, costs: Costs, limits: Limits) -> str:

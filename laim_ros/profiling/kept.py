@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+import cv2
 import torch
 
 from laim_ros import __version__
@@ -24,7 +25,8 @@ def file_of(half: RobotHalf | EdgeHalf, cache: Path) -> Path:
     model = half.model
     role = "robot" if isinstance(half, RobotHalf) else "edge"
     key = [machine_name(model.device), str(model.device), model.model_id, model.first, model.last, *_making(half)]
-    digest = hashlib.sha256(json.dumps([*key, torch.__version__, __version__]).encode()).hexdigest()
+    versions = torch.__version__, cv2.__version__, __version__
+    digest = hashlib.sha256(json.dumps([*key, *versions]).encode()).hexdigest()
     return cache / f"{role}-{model.model_id[:8]}-{digest[:16]}.json"
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable
 from itertools import pairwise
 from statistics import median
 from typing import TypeVar
@@ -12,10 +11,8 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from laim_ros.codec import WIRE_VERSION, CodecError, Packet, StreamDescription, codec_for, pack, unpack
 from laim_ros.coinference import CAPTION
 from laim_ros.models import Generation, SplitModel
-from laim_ros.plan import Plan
 from laim_ros.power import Meter
 
 TEXT_TOKENS = 12
@@ -33,7 +30,6 @@ ENOUGH = ((9, 0.0), (5, 0.1), (3, 1.0), (1, 4.0))
 _PATCH_PIXELS = 32
 
 T = TypeVar("T")
-Measure = Callable[[SplitModel, StreamDescription, torch.Tensor], float]
 
 
 class Watch:
@@ -73,7 +69,7 @@ def first_batch(model: SplitModel) -> torch.Tensor:
 def resize_s(model: SplitModel) -> float:
     """Seconds to bring a camera's picture to the model's size."""
     image = camera_picture()
-    return _median_s(model.device, lambda: model.resize(image))
+    return median_s(model.device, lambda: model.resize(image))
 
 
 def passes(model: SplitModel, batch: torch.Tensor) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
@@ -121,41 +117,6 @@ def text_s(model: SplitModel, features: torch.Tensor) -> float:
     return first_s + max(whole_s - first_s, 0.0) * (TEXT_TOKENS - 1) / (tokens - 1)
 
 
-def coding_s(model: SplitModel, boundaries: Mapping[str, torch.Tensor], measure: Measure) -> dict[str, float]:
-    """Seconds of `encoding_s` or `decoding_s` with the default codecs: `plain` at 8 bits, `jpeg90` at `input`.
-
-    Args:
-        boundaries: by split point, as `passes` gives them.
-
-    Returns:
-        By split point, without those whose features cannot be coded, such as where half precision overflowed.
-    """
-    seconds = {}
-    for point, batch in boundaries.items():
-        plan = Plan(point, feature_bits=8, codec="jpeg90" if point == "input" else "plain")
-        stream = StreamDescription(WIRE_VERSION, "profile", model.model_id, plan, tuple(model.boundary_shape(point)))
-        with suppress(CodecError):
-            seconds[point] = measure(model, stream, batch)
-    return seconds
-
-
-def encoding_s(model: SplitModel, stream: StreamDescription, batch: torch.Tensor) -> float:
-    """Seconds from a batch of one, where the model left it, to the packet."""
-    codec = codec_for(stream)
-    return _median_s(model.device, lambda: pack(Packet(stream.stream_id, 0, codec.encode(_frame(batch)))))
-
-
-def decoding_s(model: SplitModel, stream: StreamDescription, batch: torch.Tensor) -> float:
-    """Seconds from the packet to a batch of one, where the model takes it."""
-    codec = codec_for(stream)
-    packet = pack(Packet(stream.stream_id, 0, codec.encode(_frame(batch))))
-
-    def decode() -> torch.Tensor:
-        return torch.from_numpy(codec.decode(unpack(packet).payload)[None]).to(model.device)
-
-    return _median_s(model.device, decode)
-
-
 def head_power_w(model: SplitModel, batch: torch.Tensor, meter: Meter) -> float:
     """Watts that the machine takes while the head runs, above what it takes at rest just before.
 
@@ -178,12 +139,9 @@ def _mean_w(meter: Meter, work: Callable[[], object]) -> float:
     return (meter.joules() - began_j) / (time.perf_counter() - began_s)
 
 
-def _frame(batch: torch.Tensor) -> np.ndarray:
-    frame = batch[0].cpu()
-    return (frame.float() if frame.is_floating_point() else frame).numpy()
+def median_s(device: torch.device, work: Callable[[], object]) -> float:
+    """Seconds of one run, after one that does not count."""
 
-
-def _median_s(device: torch.device, work: Callable[[], object]) -> float:
     def timed() -> float:
         began_s = _now_s(device)
         work()

@@ -14,9 +14,9 @@ import torch
 from laim_ros.coinference import EdgeHalf, RobotHalf
 from laim_ros.models import SplitModel
 from laim_ros.planning.kept import profile_cache
-from laim_ros.planning.profiles import MachineProfile, PowerMode, StageTimes
+from laim_ros.planning.profiles import Calibrated, MachineProfile, PowerMode, StageTimes
 from laim_ros.power import Meter
-from laim_ros.profiling import kept, measure
+from laim_ros.profiling import coding, kept, measure
 from laim_ros.profiling.machine import free_bytes, machine_name
 from laim_ros.quantization.errors import GivenUpError
 
@@ -59,8 +59,8 @@ def profile_robot(
 ) -> MachineProfile:
     """What the stages of a robot's half cost at its bit-width, and at others while time lasts.
 
-    Only what was not kept from an earlier start is measured. Heads of other bit-widths are loaded beside the one in use
-    where time and memory allow, and let go; `half` stays as it is.
+    Only what was not kept from an earlier start, or was kept with other calibrations of codec `klt`, is measured. Heads
+    of other bit-widths are loaded beside the one in use where time and memory allow, and let go; `half` stays as it is.
 
     Args:
         half: at rest meanwhile: frames would share the processor, and a small head's buffers.
@@ -84,16 +84,17 @@ def profile_robot(
     path = None if cache is None else kept.file_of(half, cache)
     before = None if path is None else kept.read(path, half, stages)
     times = {} if before is None else {each.weight_bits: each for each in before.times}
-    code_s = {} if before is None else before.code_s
+    known = before is not None and before.digests == coding.digests(half)
+    calibrations, code_s = (before.calibrations, before.code_s) if known else (coding.calibrated(half), {})
     batch, share = measure.first_batch(model), 1.0
-    if model.weight_bits not in times:
+    if model.weight_bits not in times or not code_s:
         watch = measure.Watch(model.device)
         stage_s, boundaries = measure.passes(model, batch)
         stage_s["input"] = measure.resize_s(model)
         if model.last == "output":
             stage_s["output"] = measure.text_s(model, boundaries["qformer"])
         times[model.weight_bits] = StageTimes(model.weight_bits, stage_s)
-        code_s = code_s or measure.coding_s(model, boundaries, measure.encoding_s)
+        code_s = code_s or coding.coding_s(model, half.codecs, boundaries, coding.encoding_s)
         share = watch.share()
     remarks, least_share = _add_widths(half, times, batch, until_s)
     power_w, power_source = _power(model, batch, meter, active_w, before)
@@ -101,7 +102,8 @@ def profile_robot(
     modes = _modes(power_w, clocks_hz)
     if len(modes) > 1:
         remarks.append("other clocks computed: time as 1/f, power as f³")
-    profile = _profile(model, name, times, code_s, modes=modes, power_source=power_source, radio_w=radio_w)
+    power = {"modes": modes, "power_source": power_source, "radio_w": radio_w}
+    profile = _profile(model, name, times, code_s, calibrations, **power)
     return _kept(path, profile, before, remarks, min(share, least_share))
 
 
@@ -122,18 +124,23 @@ def profile_edge(half: EdgeHalf, name: str, *, cache: Path | None = _CACHE) -> M
     model = half.model
     path = None if cache is None else kept.file_of(half, cache)
     before = None if path is None else kept.read(path, half, [*(stage.name for stage in model.stages), "output"])
-    if before is not None:
+    if before is not None and before.digests == coding.digests(half):
         return _kept(path, msgspec.structs.replace(before, model=name), before)
     watch = measure.Watch(model.device)
     stage_s, boundaries = measure.passes(model, measure.first_batch(model))
     stage_s["output"] = measure.text_s(model, boundaries["qformer"])
-    code_s = measure.coding_s(model, boundaries, measure.decoding_s)
-    times = {model.weight_bits: StageTimes(model.weight_bits, stage_s)}
-    return _kept(path, _profile(model, name, times, code_s), None, [], watch.share())
+    code_s = coding.coding_s(model, half.codecs, boundaries, coding.decoding_s)
+    times, calibrations = {model.weight_bits: StageTimes(model.weight_bits, stage_s)}, coding.calibrated(half)
+    return _kept(path, _profile(model, name, times, code_s, calibrations), None, [], watch.share())
 
 
 def _profile(
-    model: SplitModel, name: str, times: Mapping[int, StageTimes], code_s: Mapping[str, float], **power: object
+    model: SplitModel,
+    name: str,
+    times: Mapping[int, StageTimes],
+    code_s: Mapping[str, dict[str, float]],
+    calibrations: Mapping[str, Calibrated],
+    **power: object,
 ) -> MachineProfile:
     points = model.split_points
     return MachineProfile(
@@ -145,6 +152,7 @@ def _profile(
         shapes={point: tuple(model.boundary_shape(point)) for point in points if point != "output"},
         times=tuple(times[bits] for bits in sorted(times)),
         code_s=dict(code_s),
+        calibrations=dict(calibrations),
         **power,
     )
 

@@ -9,15 +9,21 @@ import math
 import time
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from test_coinference import picture
 
+from laim_ros.codec import Codecs, SplitCalibration
+from laim_ros.codec import picture as picture_codec
+from laim_ros.codec.probabilities import SHAPES
 from laim_ros.coinference import EdgeHalf, RobotHalf
 from laim_ros.models import Stage, load
 from laim_ros.models.source import find_source
+from laim_ros.plan import Plan
 from laim_ros.planning.profiles import MachineProfile
 from laim_ros.profiling import TEXT_TOKENS, profile, profile_cache, profile_edge, profile_robot
+from laim_ros.profiling.coding import calibrated
 from laim_ros.quantization.storage.write import Packing
 
 POINTS = ("input", "vit.1", "vit.2", "vit.3", "vision", "qformer", "output")
@@ -101,6 +107,33 @@ def with_costs(half, clock: Clock, costs_s=COSTS_S) -> list[str]:
     return ran
 
 
+def all_code_s(got: MachineProfile) -> list[float]:
+    return [seconds for by_codec in got.code_s.values() for seconds in by_codec.values()]
+
+
+def white(half, point: str) -> SplitCalibration:
+    """A calibration for features that are white and Laplacian with a variance of 1: nothing to decorrelate."""
+    rows, columns = half.model.boundary_shape(point)
+    return SplitCalibration(
+        mean=np.zeros((rows, columns), np.float16),
+        token_weights=np.ones(rows, np.float32),
+        channels=np.eye(columns, dtype=np.float16),
+        tokens=np.eye(rows, dtype=np.float16),
+        scales=np.zeros((rows, columns), np.int8),
+        shapes=np.full((rows, columns), SHAPES.index(1.0), np.uint8),
+        steps=np.round(8 * np.log2(12**0.5 * 10 ** (-np.arange(61) / 20))).astype(np.int16),
+        frames=1,
+    )
+
+
+def with_loads_counted(half) -> list[int]:
+    """Bit-widths of the heads that are loaded from now on beside the one in use."""
+    loaded: list[int] = []
+    load_head = half.head_at
+    half.head_at = lambda bits, wanted: (loaded.append(bits), load_head(bits, wanted))[1]
+    return loaded
+
+
 def profiled(half, *, limit_s=0.0, meter=None, active_w=15.0, radio_w=1.5, clocks_hz=(), cache=None) -> MachineProfile:
     given = {"active_w": active_w, "radio_w": radio_w, "clocks_hz": clocks_hz}
     return profile_robot(half, "mini", limit_s=limit_s, meter=meter, cache=cache, **given)
@@ -115,7 +148,9 @@ def test_every_loaded_stage_and_every_packet_is_timed(checkpoint):
     assert (times.weight_bits, times.source, got.split_points) == (8, "measured", POINTS)
     assert times.stage_s.keys() == set(POINTS)
     assert got.code_s.keys() == set(POINTS) - {"output"} == got.shapes.keys()
-    assert all(seconds > 0 for seconds in (*times.stage_s.values(), *got.code_s.values()))
+    assert got.code_s["input"].keys() == {"jpeg90", "webp75", "avif50"}
+    assert {tuple(codecs) for point, codecs in got.code_s.items() if point != "input"} == {("plain",)}
+    assert all(seconds > 0 for seconds in (*times.stage_s.values(), *all_code_s(got)))
     assert (got.model, got.model_id, got.engine) == ("mini", before.model_id, before.engine)
     assert f"{torch.get_num_threads()} thread" in got.machine
     assert (got.radio_w, got.power_source, [mode.active_w for mode in got.modes]) == (1.5, "assumed", [15.0])
@@ -153,7 +188,37 @@ def test_an_edge_times_the_decoding_of_every_packet(checkpoint):
     got = profile_edge(EdgeHalf(load(checkpoint)), "mini", cache=None)
     assert got.times[0].stage_s.keys() == set(POINTS) - {"input"}
     assert got.code_s.keys() == set(POINTS) - {"output"}
-    assert all(seconds > 0 for seconds in (*got.times[0].stage_s.values(), *got.code_s.values()))
+    assert all(seconds > 0 for seconds in (*got.times[0].stage_s.values(), *all_code_s(got)))
+
+
+def test_klt_is_timed_where_it_is_calibrated_and_picture_formats_that_opencv_has(checkpoint, monkeypatch):
+    half, edge = RobotHalf.open(checkpoint, "/robot", last="vit.2"), EdgeHalf(load(checkpoint, first="vit.1"))
+    calibrations = {point: white(half, point) for point in ("vit.1", "vit.2")}
+    calibrations["qformer"] = white(edge, "qformer")
+    half.codecs = edge.codecs = Codecs(calibrations)
+    monkeypatch.setattr(picture_codec, "picture_formats_here", lambda: ("jpeg", "webp"))
+    robots, edges = profiled(half), profile_edge(edge, "mini", cache=None)
+    assert set(robots.calibrations) == {"vit.1", "vit.2"}, "the robot has not loaded the others"
+    assert set(edges.calibrations) == {"vit.1", "vit.2", "qformer"}
+    for got in (robots, edges):
+        for point, known in got.calibrations.items():
+            assert got.code_s[point].keys() == {"plain", "klt12", "klt48"}
+            assert known.digest == calibrations[point].digest
+    assert robots.code_s["input"].keys() == {"jpeg90", "webp75"}
+    assert robots.picture_formats == ("jpeg", "webp")
+
+
+def test_the_expected_size_by_klt_is_what_features_like_the_calibrations_take(checkpoint):
+    half = RobotHalf(load(checkpoint, last="vit.2"), "/robot")
+    calibration = white(half, "vit.2")
+    half.codecs = Codecs({"vit.2": calibration})
+    expected = calibrated(half)["vit.2"]
+    shape = half.model.boundary_shape("vit.2")
+    for bits in (1, 2, 4, 8):
+        stream = half.describe(Plan("vit.2", 32, bits, "klt"))
+        frames = np.random.default_rng(bits).laplace(scale=0.5**0.5, size=(20, *shape)).astype(np.float32)
+        sizes = [len(half.codecs.encode(stream, frame)) for frame in frames]
+        assert expected.bytes_at(6 * bits) == pytest.approx(np.mean(sizes), rel=0.05, abs=1)
 
 
 def test_other_widths_are_measured_while_time_lasts_and_added_at_later_starts(checkpoint, clock, monkeypatch, tmp_path):
@@ -208,7 +273,9 @@ def test_a_kept_profile_is_used_while_it_is_of_this_half(checkpoint, other_check
     assert (again.modes[0].active_w, again.radio_w, len(again.modes)) == (20.0, 3.0, 2), "these are not measured"
     assert not ran
     (file,) = tmp_path.iterdir()
-    for damaged in (b"", file.read_bytes()[:-9], file.read_bytes().replace(b'"vit.2":', b'"vit.9":')):
+    whole = file.read_bytes()
+    older = whole.replace(b'"version":2', b'"version":1')
+    for damaged in (b"", whole[:-9], whole.replace(b'"vit.2":', b'"vit.9":'), older):
         file.write_bytes(damaged)
         profiled(half, cache=tmp_path)
         assert ran
@@ -228,6 +295,22 @@ def test_a_kept_profile_is_used_while_it_is_of_this_half(checkpoint, other_check
     monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
     profiled(half, cache=tmp_path)
     assert ran, "measured with other threads"
+
+
+def test_another_calibration_is_reason_to_measure_again_but_not_all(checkpoint, clock, tmp_path):
+    half, edge = RobotHalf.open(checkpoint, "/robot", last="vit.2"), EdgeHalf(load(checkpoint))
+    first, first_edge = profiled(half, limit_s=1000, cache=tmp_path), profile_edge(edge, "mini", cache=tmp_path)
+    half.codecs = edge.codecs = Codecs({"vit.2": white(half, "vit.2")})
+    heads = with_loads_counted(half)
+    again = profiled(half, limit_s=1000, cache=tmp_path)
+    assert not heads, "other widths are kept"
+    assert (again.weight_bits, set(again.calibrations)) == (first.weight_bits, {"vit.2"})
+    assert again.code_s["vit.2"].keys() == {"plain", "klt12", "klt48"}
+    assert profile_edge(edge, "mini", cache=tmp_path).calibrations == again.calibrations != first_edge.calibrations
+    ran = with_costs(half, clock), with_costs(edge, clock)
+    assert profiled(half, limit_s=1000, cache=tmp_path).code_s == again.code_s
+    profile_edge(edge, "mini", cache=tmp_path)
+    assert ran == ([], []), "both are kept"
 
 
 def test_what_was_measured_beside_others_is_not_kept(checkpoint, clock, monkeypatch, tmp_path):

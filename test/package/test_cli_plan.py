@@ -10,10 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from laim_ros.cli import main
 from laim_ros.planning import MachineProfile, PowerMode, StageTimes
 from laim_ros.planning.kept import newest_kept, profile_cache
+from laim_ros.planning.profiles import Calibrated
 
 POINTS = ("input", "vit.1", "vision", "qformer", "output")
 SHAPES = {"input": (96, 96, 3), "vit.1": (37, 96), "vision": (37, 96), "qformer": (8, 64)}
@@ -126,7 +128,8 @@ def test_units_and_the_battery_mean_what_they_say(files: tuple[str, ...], capsys
         (["--goodput", "0"], 2, "at least 1 bit"),
         (["--deadline", "-1s"], 2, "--deadline"),
         (["--weight-bits", "8,9"], 2, "'9' is not one of 1, 2"),
-        (["--codecs", "jpeg"], 2, "'jpeg' is not plain"),
+        (["--codecs", "jpeg"], 2, "'jpeg' is not klt, klt1 to klt60, plain or a picture format"),
+        (["--codecs", "klt61"], 2, "'klt61' is not klt"),
         (["--split-points", "vit.9"], 2, "no split point 'vit.9', only input"),
         (["--battery", "0.5", "--mission", "1h"], 2, "--battery needs --battery-wh"),
         (["--mission", "1h"], 2, "--mission means something with --battery alone"),
@@ -173,6 +176,39 @@ def test_profiles_that_nodes_have_kept_are_found(
     (kept / "edge-0123-1.json").write_text(EDGE.to_json())
     answer = planned(capsys, "--model", "m", "--quality", "none")[1]
     assert (answer["robot"], answer["edge"]) == ("a new board", "a GPU")
+
+
+def test_codecs_are_told_apart_where_both_machines_have_the_same_calibration(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calibrations = {"qformer": Calibrated("c1", tuple(float(size) for size in range(0, 110, 10)))}
+    files = []
+    for role, whole in (("robot", ROBOT), ("edge", EDGE)):
+        path = tmp_path / f"{role}.json"
+        path.write_text(replace(whole, calibrations=calibrations).to_json())
+        files += [f"--{role}-profile", str(path)]
+    words = [
+        *files,
+        "--quality",
+        "none",
+        "--split-points",
+        "input,qformer",
+        "--weight-bits",
+        "8",
+        "--feature-bits",
+        "2",
+    ]
+    rows = planned(capsys, *words, "--codecs", "klt,klt9,plain,jpeg50,webp40")[1]["rows"]
+    sizes = {row["codec"]: row["packet_bytes"] for row in rows}
+    assert set(sizes) == {"klt", "klt9", "plain", "jpeg50"}, "the profiles have no WebP"
+    assert (sizes["klt"], sizes["klt9"]) == (24 + 20, 24 + 15)
+    assert main(["plan", *words, "--codecs", "klt,klt9,plain"]) == 0
+    shown = capsys.readouterr().out
+    for sends in (" klt 2 bits ", " klt9 ", " plain 2 bits "):
+        assert sends in shown
+    (tmp_path / "robot.json").write_text(ROBOT.to_json().replace('"version":2', '"version":1'))
+    assert main(["plan", *words]) == 1
+    assert "robot.json: profile: version 1, here is 2; measure it again" in capsys.readouterr().err
 
 
 def test_the_papers_problem_has_the_most_bits_that_keep_its_limits(capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,6 +23,7 @@ from laim_ros.planning import (
     StageTimes,
     build_choices,
 )
+from laim_ros.planning.profiles import Calibrated
 from laim_ros.planning.quality import plan_key
 from laim_ros.records import UNKNOWN_SEQUENCE, LinkReport
 
@@ -30,6 +31,10 @@ POINTS = ("input", "vit.1", "vision", "qformer", "output")
 SHAPES = {"input": (96, 96, 3), "vit.1": (145, 128), "vision": (145, 128), "qformer": (8, 128)}
 HEAD_S = {"input": 0.001, "vit.1": 0.02, "vision": 0.03, "qformer": 0.01}
 EDGE_S = {"vit.1": 0.002, "vision": 0.003, "qformer": 0.001, "output": 0.04}
+
+
+CALIBRATED = {"qformer": Calibrated("c1", tuple(float(size) for size in range(0, 110, 10)))}
+"""Codec `klt` takes 10 bytes for every 6 dB."""
 
 
 def robot_profile(**changes: object) -> MachineProfile:
@@ -44,7 +49,10 @@ def robot_profile(**changes: object) -> MachineProfile:
         "shapes": SHAPES,
         "times": (StageTimes(4, HEAD_S), StageTimes(8, HEAD_S), StageTimes(32, wide_s)),
         "modes": (PowerMode(0.0, 1.0, 10.0),),
-        "code_s": {"input": 0.002, "qformer": 0.004},
+        "code_s": {
+            "input": {"jpeg90": 0.002, "webp75": 0.006},
+            "qformer": {"plain": 0.004, "klt12": 0.01, "klt48": 0.02},
+        },
         "radio_w": 2.0,
     }
     return MachineProfile(**{**facts, **changes})
@@ -66,7 +74,7 @@ def edge_profile(**changes: object) -> MachineProfile:
         "split_points": POINTS,
         "shapes": SHAPES,
         "times": (StageTimes(32, EDGE_S),),
-        "code_s": {"input": 0.005},
+        "code_s": {"input": {"jpeg90": 0.005, "webp75": 0.005}},
     }
     return MachineProfile(**{**facts, **changes})
 

@@ -6,13 +6,24 @@ import dataclasses
 
 import numpy as np
 import pytest
-from small_world import EDGE_S, HEAD_S, POINTS, SHAPES, edge_profile, quality_table, robot_profile, whole_robot
+from small_world import (
+    CALIBRATED,
+    EDGE_S,
+    HEAD_S,
+    POINTS,
+    SHAPES,
+    edge_profile,
+    quality_table,
+    robot_profile,
+    whole_robot,
+)
 
 from laim_ros.codec import HEADER_BYTES, WIRE_VERSION, StreamDescription, codec_for
-from laim_ros.plan import BIT_WIDTHS, Plan
+from laim_ros.plan import BIT_WIDTHS, MOST_DECIBELS, PICTURE_FORMATS, Plan
 from laim_ros.planning import Allowed, MachineProfile, PlanningError, PowerMode, StageTimes, build_choices
 from laim_ros.planning.choices import theory_loss
 from laim_ros.planning.costs import packet_bytes_bound
+from laim_ros.planning.profiles import Calibrated
 from laim_ros.planning.quality import plan_key
 
 NARROW = Allowed(weight_bits=(8,), feature_bits=(4,), codecs=("jpeg75", "plain"))
@@ -86,15 +97,24 @@ def test_a_profile_without_shapes_is_refused_by_name() -> None:
         MachineProfile.from_json(robot_profile(shapes={"vision": (145, 0)}).to_json())
 
 
+def test_a_profile_of_another_version_is_refused_for_just_that() -> None:
+    text = robot_profile().to_json()
+    older = text.replace('"version":2', '"version":1').replace('"jpeg90":0.002', '"jpeg90":[]')
+    for other in (
+        older,
+        text.replace('"version":2', '"version":3,"more":0'),
+        text.replace('"version":2', '"version":0'),
+    ):
+        with pytest.raises(PlanningError, match=r"version \d, here is 2; measure it again"):
+            MachineProfile.from_json(other)
+
+
 def test_restrictions_leave_only_what_they_name() -> None:
     everything = build_choices(whole_robot(), edge_profile(), None).plans
     assert {plan.weight_bits for plan in everything if plan.split_point == "vision"} == {4, 8, 32}
     assert {plan.feature_bits for plan in everything if plan.split_point == "vision"} == set(range(1, 9))
     assert {plan.codec for plan in everything if plan.split_point == "input"} == {
-        "jpeg25",
-        "jpeg50",
-        "jpeg75",
-        "jpeg90",
+        f"{name}{quality}" for name in ("jpeg", "webp") for quality in (25, 50, 75, 90)
     }
     allowed = Allowed(("input", "vision"), (4, 8), (2, 16), ("jpeg10", "jpeg95", "plain"))
     assert set(build_choices(whole_robot(), edge_profile(), None, allowed).plans) == {
@@ -121,6 +141,75 @@ def test_rows_of_the_quality_table_decide_what_there_is_and_what_it_costs() -> N
     assert choices.packet_bytes.dtype == np.float64
     assert "500 frames" in choices.quality_source
     assert "theory" in build_choices(whole_robot(), edge_profile(), None).quality_source
+
+
+def codecs_at(point: str, *arguments: object) -> list[tuple[str, int]]:
+    """(codec, feature_bits) of the choices at a split point, each once."""
+    plans = build_choices(*arguments).plans
+    return list(dict.fromkeys((plan.codec, plan.feature_bits) for plan in plans if plan.split_point == point))
+
+
+@pytest.mark.parametrize(
+    ("theirs", "alike"), [(CALIBRATED, True), ({}, False), ({"qformer": Calibrated("c2", (9.0,) * 11)}, False)]
+)
+def test_features_are_coded_by_klt_only_where_robot_and_edge_have_the_same_calibration(
+    theirs: dict[str, Calibrated], alike: bool
+) -> None:
+    robot, edge = robot_profile(calibrations=CALIBRATED), edge_profile(calibrations=theirs)
+    bits = range(1, 9)
+    assert codecs_at("qformer", robot, edge, None) == [("klt" if alike else "plain", width) for width in bits]
+    assert codecs_at("vision", robot, edge, None) == [("plain", width) for width in bits]
+    named = Allowed(split_points=("qformer",), feature_bits=(2, 16), codecs=("klt12", "klt", "plain"))
+    by_klt = [("klt12", 8), ("klt", 2)] if alike else []
+    assert set(codecs_at("qformer", robot, edge, None, named)) == {*by_klt, ("plain", 2), ("plain", 16)}
+    only = Allowed(codecs=("klt",))
+    if alike:
+        assert codecs_at("qformer", robot, edge, None, only) == [("klt", width) for width in bits]
+    else:
+        with pytest.raises(PlanningError, match="klt needs the same calibration on robot and edge"):
+            build_choices(robot, edge, None, only)
+
+
+def test_where_there_is_a_table_klt_takes_the_place_of_what_it_was_measured_for() -> None:
+    rows = {
+        Plan("qformer", 8, 2): (400, 0.2),
+        Plan("qformer", 8, 4): (700, 0.05),
+        Plan("qformer", 8, 2, "klt"): (30, 0.05),
+        Plan("qformer", 8, 32, "klt9"): (28, 0.1),
+    }
+    profiles = robot_profile(calibrations=CALIBRATED), edge_profile(calibrations=CALIBRATED)
+    choices = build_choices(*profiles, quality_table(rows))
+    expected = {("klt", 2): 30, ("klt9", 8): 28, ("plain", 4): 700}
+    found = {
+        (plan.codec, plan.feature_bits): size for plan, size in zip(choices.plans, choices.packet_bytes, strict=True)
+    }
+    assert found == expected
+    assert choices.index(Plan("qformer", 8, 5, "klt9")) == choices.index(Plan("qformer", 8, 8, "klt9"))
+    assert codecs_at("qformer", robot_profile(), edge_profile(), quality_table(rows)) == [("plain", 2), ("plain", 4)]
+
+
+def test_sizes_and_times_by_klt_are_those_of_its_fineness() -> None:
+    profiles = robot_profile(calibrations=CALIBRATED), edge_profile(calibrations=CALIBRATED)
+    allowed = Allowed(("qformer",), (8,), (1, 2, 5, 8), ("klt", "klt60"))
+    choices = build_choices(*profiles, None, allowed)
+    decibels = [6, 12, 30, 48, 60]
+    order = [choices.index(Plan("qformer", 8, bits, "klt")) for bits in (1, 2, 5, 8)]
+    order.append(choices.index(Plan("qformer", 8, 8, "klt60")))
+    assert choices.packet_bytes[order] == pytest.approx([HEADER_BYTES + 10 * each / 6 for each in decibels])
+    # 10 ms at 12 dB and below, 20 ms from 48 dB on
+    assert choices.robot_s[order] == pytest.approx([0.071, 0.071, 0.076, 0.081, 0.081])
+
+
+def test_pictures_have_only_formats_that_both_machines_code() -> None:
+    allowed = Allowed(split_points=("input",), codecs=("jpeg50", "webp50", "avif50"))
+    everything = {"jpeg90": 0.002, "webp75": 0.006, "avif50": 0.012}
+    able = robot_profile(code_s={"input": everything})
+    for robot, edge, formats in [
+        (able, edge_profile(), ["jpeg50", "webp50"]),
+        (able, edge_profile(code_s={"input": everything}), ["jpeg50", "webp50", "avif50"]),
+        (robot_profile(code_s={}), edge_profile(code_s={"input": everything}), ["jpeg50"]),
+    ]:
+        assert [codec for codec, _ in codecs_at("input", robot, edge, None, allowed)] == formats
 
 
 def test_a_plan_is_found_whatever_stands_in_fields_that_it_does_not_use() -> None:
@@ -187,10 +276,11 @@ def test_packets_are_never_larger_than_the_bound(bits: int) -> None:
             assert bound <= packet_bytes + 8 * 8 + 1024 * bits / 8  # and not out of all proportion
 
 
-def test_pictures_grow_with_their_quality_and_nothing_is_sent_at_output() -> None:
-    sizes = [packet_bytes_bound(Plan("input", codec=f"jpeg{quality}"), (224, 224, 3)) for quality in range(5, 101, 5)]
+@pytest.mark.parametrize("name", PICTURE_FORMATS)
+def test_pictures_grow_with_their_quality_and_nothing_is_sent_at_output(name: str) -> None:
+    sizes = [packet_bytes_bound(Plan("input", codec=f"{name}{quality}"), (224, 224, 3)) for quality in range(5, 101, 5)]
     assert sizes == sorted(sizes)
-    assert 2_000 < sizes[0] < sizes[-1] < 224 * 224 * 3
+    assert 1_000 < sizes[0] < sizes[-1] < 224 * 224 * 3
     assert packet_bytes_bound(Plan("output"), ()) == 0
 
 
@@ -203,6 +293,13 @@ def test_theory_ranks_more_bits_and_earlier_splits_higher() -> None:
             assert by_weights == sorted(by_weights, reverse=True)
             assert by_features == sorted(by_features, reverse=True)
             assert max(*by_weights, *by_features) <= 1
+    by_decibels = [theory_loss(Plan("qformer", 4, 8, f"klt{each}"), robot) for each in range(1, MOST_DECIBELS + 1)]
+    assert by_decibels == sorted(set(by_decibels), reverse=True)
+    for bits in range(1, 9):  # as fine as its name says, and finer than a scalar quantizer of as many bits
+        by_klt, head = theory_loss(Plan("qformer", 4, bits, "klt"), robot), theory_loss(Plan("output", 4), robot)
+        assert by_klt == by_decibels[6 * bits - 1]
+        assert by_klt - head == pytest.approx(2.0**-bits, rel=0.03)
+        assert by_klt < theory_loss(Plan("qformer", 4, bits), robot)
     pictures = [theory_loss(Plan("input", codec=f"jpeg{quality}"), robot) for quality in (5, 25, 50, 75, 90, 100)]
     assert pictures == sorted(set(pictures), reverse=True)
     depth = [theory_loss(Plan(point, 4, 8), robot) for point in ("vit.1", "vision", "qformer")]

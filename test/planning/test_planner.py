@@ -6,6 +6,7 @@ import math
 
 import pytest
 from small_world import (
+    CALIBRATED,
     GOALS,
     HEAD_S,
     JPEG,
@@ -269,6 +270,16 @@ def test_at_input_the_loaded_head_stays_and_at_output_the_bits_of_the_features()
     planner.set_allowed(Allowed(split_points=("output",)))
     assert planner.decide(20.0).plan == Plan("output", 8, 2)
     assert not planner.decide(30.0).changed
+
+
+def test_a_codec_with_a_number_of_its_own_leaves_the_bits_of_the_features_and_is_named_by_it() -> None:
+    planner = Planner(GOALS, Allowed(), Plan("output", 8, 16), 0.0)
+    profiles = robot_profile(calibrations=CALIBRATED), edge_profile(calibrations=CALIBRATED)
+    planner.set_profiles(*profiles, quality_table({Plan("qformer", 8, 32, "klt12"): (30.0, 0.1)}))
+    decision = planner.decide(0.0)
+    assert decision.plan == Plan("qformer", 8, 16, "klt12")
+    assert "qformer at klt12 needs" in decision.report.reason
+    assert not planner.decide(10.0).changed
 
 
 def test_refused_plans_are_left_out_for_a_while_and_the_others_weighed_by_their_own_figures() -> None:

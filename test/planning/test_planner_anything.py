@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_world import MISSION, QUALITY, START, edge_profile, quality_table, robot_profile, whole_robot
+from small_world import CALIBRATED, MISSION, QUALITY, START, edge_profile, quality_table, robot_profile, whole_robot
 
 from laim_ros.planning import Allowed, Battery, MachineProfile, Planner
 from laim_ros.records import UNKNOWN_SEQUENCE, LinkReport
@@ -24,7 +24,7 @@ REPORTS = st.builds(
     split_point=st.sampled_from(["", "input", "vit.1", "vision", "qformer", "output", "vit.7", "nonsense"]),
     weight_bits=BITS,
     feature_bits=BITS,
-    codec=st.sampled_from(["", "plain", "jpeg90", "jpeg999", "zfp"]),
+    codec=st.sampled_from(["", "plain", "jpeg90", "jpeg999", "zfp", "klt", "klt12"]),
     packet_bytes=st.sampled_from([0, -5, 1, 900, 18_000, 2**40, 10**400]),
     robot_s=FIGURES,
     link_s=FIGURES,
@@ -41,7 +41,7 @@ BATTERIES = st.builds(Battery, FIGURES, FIGURES, FIGURES, FIGURES, FIGURES)
 PROFILES = st.sampled_from(
     [
         (whole_robot(), edge_profile(), QUALITY),
-        (whole_robot(), edge_profile(), None),
+        (whole_robot(calibrations=CALIBRATED), edge_profile(calibrations=CALIBRATED), None),
         (robot_profile(), edge_profile(), QUALITY),
         (robot_profile(), None, None),
         (whole_robot(), edge_profile(model_id="bb"), quality_table({START: (1.0, 0.0)}, model_id="bb")),
