@@ -1,9 +1,9 @@
 """Levels and side information to bytes and back: `LevelWriter` and `LevelReader`.
 
-Up to `SMALL` levels go one by one into a Python integer (`bigint`). Of more, those whose class makes zero likely are coded
-by the distance to the next that is not 0 (`gaps`), and the others one by one, or, where they are many, in lanes (`lanes`).
-From what probability of zero on a class counts as sparse is the writer's choice, by the time that it takes: the bits
-are the same. The levels after the last that is not 0 are then not coded at all.
+Up to `SMALL` levels go one by one into a Python integer (`bigint`). Of more, those whose class makes zero likely are
+coded by the distance to the next that is not 0 (`gaps`), and the others one by one, or, where they are many, in lanes
+(`lanes`). From what probability of zero on a class counts as sparse is the writer's choice, by the time that it takes:
+the bits are the same. The levels after the last that is not 0 are then not coded at all.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _ROWS = 512
 """Rows of lanes that are not exceeded for want of raw bits: N lanes without cost at most 20·N bits."""
 
 _GAP_US, _REACH_US, _SINGLE_US, _LANE_US, _LANES_US = 7.0, 0.5, 0.4, 0.04, 600.0
-"""Times, roughly: of a level that is not 0, of a bit's worth of zeros, of a level in the integer, in lanes, to start."""
+"""Times, roughly: of a level that is not 0, of a bit's worth of zeros, of one by itself, in lanes, to start those."""
 
 
 class LevelWriter:
@@ -187,7 +187,7 @@ def _push_many(levels: np.ndarray, classes: np.ndarray) -> Sink:
     choice = _quickest(classes, nonzero)
     symbols = symbols_of(levels, classes)
     dense, sparse = _split(classes, choice)
-    if np.count_nonzero(nonzero[sparse]) > gaps.MOST_NONZERO:
+    if not gaps.fits(np.count_nonzero(nonzero[sparse]), classes[sparse]):
         choice = 0
         dense, sparse = _split(classes, choice)
     numbers = [_share(parts, _PARTS + 1), _share(choice, len(_SPARSE_FROM))]
@@ -217,6 +217,8 @@ def _pop_many(state: Source, classes: np.ndarray) -> np.ndarray:
     dense, sparse = _split(classes, _pop_number(state, len(_SPARSE_FROM)))
     dense_classes = classes[dense]
     units = 1 + _pop_number(state, _LANES_UNITS) if dense_classes.size > SMALL else 0
+    if units and units < _fewest_units(dense_classes.size):
+        raise CodecError(f"levels: {units * _LANES_UNIT} lanes are too few for {dense_classes.size} levels")
     if sparse.size:
         places, symbols = gaps.pop_gaps(state, classes[sparse])
         marked = sparse[places]
@@ -260,8 +262,12 @@ def _quickest(classes: np.ndarray, nonzero: np.ndarray) -> int:
 
 def _lane_units(dense: int, raw: int) -> int:
     """How many lanes, in units: as many as raw bits fill, but few rows, and rows of a useful length."""
-    filled = max(raw // (lanes.RAW_BITS_PER_LANE * _LANES_UNIT), -(-dense // (_ROWS * _LANES_UNIT)))
-    return min(max(filled, 1), _LANES_UNITS)
+    return min(max(raw // (lanes.RAW_BITS_PER_LANE * _LANES_UNIT), _fewest_units(dense)), _LANES_UNITS)
+
+
+def _fewest_units(dense: int) -> int:
+    """Units of lanes below which rows would be too many: hostile bytes, too, must not take long."""
+    return min(-(-dense // (_ROWS * _LANES_UNIT)), _LANES_UNITS)
 
 
 @lru_cache(maxsize=1)

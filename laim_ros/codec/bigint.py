@@ -1,13 +1,13 @@
 """The entropy coder's state as one Python integer: nothing is lost between symbols, and less than a byte at the end.
 
-Asymmetric numeral systems [Duda, arXiv 1311.2540]: coding a symbol of probability p takes the state from x to about x/p,
-and decoding undoes that, so it meets symbols in the reverse order of coding. Coding starts at 0 and decoding must end
-there. Up to 64 bytes the payload is x itself. Beyond, x stays within 2**256 … 2**512, so that no step takes longer than
-another: its lowest 32 bytes move out or in.
+Asymmetric numeral systems [Duda, arXiv 1311.2540]: coding a symbol of probability p takes the state from x to about
+x/p, and decoding undoes that, so it meets symbols in the reverse order of coding. Coding starts at 0 and decoding must
+end there. Up to 64 bytes the payload is x itself. Beyond, x stays within 2**256 … 2**512, so that no step takes longer
+than another: its lowest 32 bytes move out or in.
 
-Whether a level is 0 is coded by the variant uABS, where the x-th zero among the naturals lies as near to x/p as it can:
-that holds for small x too, so a payload of one byte is one. Everything else is rANS: a symbol of frequency f that begins
-at c, out of a total of 2**n, makes x ← ⌊x/f⌋ · 2**n + c + x mod f.
+Whether a level is 0 is coded by the variant uABS, where the x-th zero among the naturals lies as near to x/p as it
+can: that holds for small x too, so that a payload of one byte does not take two. Everything else is rANS: a symbol of
+frequency f that begins at c, out of a total of 2**n, makes x ← ⌊x/f⌋ · 2**n + c + x mod f.
 """
 
 from __future__ import annotations

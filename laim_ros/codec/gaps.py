@@ -1,8 +1,9 @@
 """Sparse levels: how far it is to the next one that is not 0, at exactly the cost of the zeros in between.
 
-Zeros of probability p cost h = −log2 p bits each, and the next level that is not 0 lies beyond position j with probability
-2**−(H[j] − H[here]), H the running sum of h. That is a distribution over positions from which one symbol can be coded, in
-integers: H in fixed point, the power of two from two tables. A thousand near-certain zeros then take no longer than one.
+Zeros of probability p cost h = −log2 p bits each, and the next level that is not 0 lies beyond position j with
+probability 2**−(H[j] − H[here]), H the running sum of h. That is a distribution over positions from which one symbol
+can be coded, in integers: H in fixed point, the power of two from two tables. A thousand near-certain zeros then take
+no longer than one.
 Beyond `_REACH_BITS` the symbol only says that nothing comes so near, and the next one counts from there.
 """
 
@@ -10,15 +11,19 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
+from functools import lru_cache
 
 import numpy as np
 
 from laim_ros.codec.bigint import Sink, Source
 from laim_ros.codec.errors import CodecError
-from laim_ros.codec.probabilities import HAZARD_BITS, PRECISION_BITS, TOTAL, listing, tables
+from laim_ros.codec.probabilities import CLASSES, HAZARD_BITS, PRECISION_BITS, TOTAL, tables
 
 MOST_NONZERO = 4096
 """Levels that are not 0 which may be coded so; bounds the time that hostile bytes take."""
+
+MOST_CERTAIN_BITS = 1 << 15
+"""What the zeros, if all were, may cost together; bounds it, too."""
 
 _REACH_BITS = 6
 _REACH = _REACH_BITS << HAZARD_BITS
@@ -27,8 +32,14 @@ _BEYOND_REACH = 1 << _CHANCE_BITS - _REACH_BITS
 _INDEX_MASK = (1 << 12) - 1
 
 
+def fits(nonzero: int, classes: np.ndarray) -> bool:
+    """Whether levels of these classes, so many of them not 0, may be coded here."""
+    certain = int(tables().hazards.take(classes).sum())
+    return nonzero <= MOST_NONZERO and certain <= MOST_CERTAIN_BITS << HAZARD_BITS
+
+
 def push_gaps(state: Sink, symbols: np.ndarray, classes: np.ndarray) -> None:
-    """Put symbols into a state: uint8 (K,), of uint16 classes (K,), at most `MOST_NONZERO` of them not 0."""
+    """Put symbols into a state: uint8 (K,), of uint16 classes (K,), which must fit."""
     total_hazards = _running_hazards(classes)
     hazards = memoryview(total_hazards)
     chance = _Chance()
@@ -57,8 +68,10 @@ def pop_gaps(state: Source, classes: np.ndarray) -> tuple[list[int], list[int]]:
     """Where the symbols lie that are not 0, and which they are.
 
     Raises:
-        CodecError: more than `MOST_NONZERO`.
+        CodecError: they do not fit.
     """
+    if not fits(0, classes):
+        raise CodecError("levels: too many are taken for sparse")
     total_hazards = _running_hazards(classes)
     hazards = memoryview(total_hazards)
     chance = _Chance()
@@ -109,12 +122,17 @@ def choices_of(symbols: np.ndarray, classes: np.ndarray) -> list[tuple[int, int]
 
 def choose(model: int, slot: int) -> tuple[int, int, int]:
     """The symbol of a class that holds a slot, out of `TOTAL`, if it is known not to be 0; its start and frequency."""
-    starts, frequencies, names = listing(model)
-    certain = starts[1]
-    rest = TOTAL - certain
-    row = bisect_right(starts, certain + ((slot + 1) * rest - 1 >> PRECISION_BITS)) - 1
-    first = (starts[row] - certain << PRECISION_BITS) // rest
-    return names[row], first, (starts[row] + frequencies[row] - certain << PRECISION_BITS) // rest - first
+    starts, symbols = _choices(model)
+    row = bisect_right(starts, slot) - 1
+    return symbols[row], starts[row], starts[row + 1] - starts[row]
+
+
+@lru_cache(maxsize=CLASSES)
+def _choices(model: int) -> tuple[list[int], list[int]]:
+    """Where the symbols of a class start that are not 0, and `TOTAL`; and which they are."""
+    symbols = 1 + np.flatnonzero(tables().frequencies[model, 1:])
+    starts = [start for start, _ in choices_of(symbols, np.full(symbols.size, model))]
+    return [*starts, TOTAL], symbols.tolist()
 
 
 def _running_hazards(classes: np.ndarray) -> np.ndarray:

@@ -3,10 +3,10 @@
 Symbol i belongs to lane i mod N, row i // N. States are 2**16 … 2**32 − 1 and pass 16-bit words to and from one common
 stream, in the order of the lanes [Giesen, arXiv 1402.3392].
 
-What N states cost would spoil it: a last state is worth log2 x bits, anything from 16 to 32, and starting from a fixed one
-wastes another 16. So states begin as raw bits that must be sent anyway, four that say how long and then 16 … 31 others, and
-the last states are written in the same way: both are spread evenly over the logarithm, and what is lost at one end
-is won at the other. N lanes cost about N/2 bits more or less, not 20·N more.
+What N states cost would spoil it: the last ones are worth log2 x bits, anything from 16 to 32, and starting from a
+fixed one wastes another 16. So states begin as raw bits that must be sent anyway, four that say how many follow and
+then 16 … 31 others, and the last states are written in the same way: both are spread evenly over the logarithm, and
+what is lost at one end is won at the other. N lanes cost some √N/2 bits more or less, instead of 20·N more.
 
 Bytes: 4 bits of each lane's length, the lanes' bits, padded to a byte; the words; the raw bits that found no place.
 """

@@ -185,14 +185,6 @@ def tables() -> Tables:
     )
 
 
-@lru_cache(maxsize=CLASSES)
-def listing(model: int) -> tuple[list[int], list[int], list[int]]:
-    """Starts, frequencies and symbols of what a class lists, in order of the symbols."""
-    listed = np.flatnonzero(tables().frequencies[model])
-    starts, frequencies = (array[model, listed].tolist() for array in (tables().starts, tables().frequencies))
-    return starts, frequencies, listed.tolist()
-
-
 @lru_cache(maxsize=1)
 def tables_digest() -> str:
     """Hex name of everything here that decides what bytes mean: 16 digits."""
