@@ -46,7 +46,7 @@ def avif_size(data: bytes) -> tuple[int, int]:
         data, 0, len(data), (b"ftyp", b"meta", b"mdat")
     )
     brands = data[brands_at + 8 : brands_end]
-    if len(brands) % 4 or len(brands) > 4 * _MAX_BRANDS or b"avis" in brands:
+    if len(brands) > 4 * _MAX_BRANDS or b"avis" in brands:
         raise CodecError("picture: only AVIF of one still picture is read")
     if data[meta_at : meta_at + 4] != bytes(4):
         raise _unlike("meta")

@@ -86,6 +86,7 @@ FRAME_COMPONENTS = GOOD.index(b"\xff\xc0") + 9
         (GOOD[: START + 200], "cut or followed"),
         (GOOD[:-2], "cut or followed"),
         (GOOD[:-1], "cut or followed"),
+        (GOOD[:-1] + b"\xd8", "cut or followed"),
         (GOOD + b"\0", "cut or followed"),
         (GOOD + GOOD, "cut or followed"),
         (GOOD[: START + 200] + b"\xff\xd9" + GOOD[START + 200 :], "cut or followed"),
