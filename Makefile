@@ -7,6 +7,7 @@
 #   make params    write config/coinference.yaml and the README's tables again from laim_ros/parameters.py
 #   make setup     only the set-up of `make demo`; make setup-dev: that of `make test`
 #   make setup-bench   .venv-bench with the runtimes that bench/head.py measures against
+#   make fuzz      fuzz what decodes bytes from other machines, in .venv-bench; SECONDS_FUZZED=60
 #   make clean     remove .venv, .venv-bench and what builds leave behind
 #
 # Variables:
@@ -24,6 +25,7 @@ BENCH_VENV ?= .venv-bench
 TORCH_INDEX ?=
 SECONDS_SHOWN ?= 30
 DEMO_ARGS ?=
+SECONDS_FUZZED ?= 60
 PYTEST_ARGS ?=
 # Limits on one test and on all of them, so that a hung process cannot hold a machine.
 TEST_TIMEOUT_S ?= 300
@@ -44,7 +46,7 @@ unexport AMENT_PREFIX_PATH COLCON_PREFIX_PATH CMAKE_PREFIX_PATH LD_LIBRARY_PATH 
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format params setup setup-dev setup-bench clean
+.PHONY: help demo test lint format params fuzz setup setup-dev setup-bench clean
 
 help:
 	@sed -n '/^$$/q; s/^# \{0,1\}//p' Makefile
@@ -71,6 +73,9 @@ format: setup-dev
 
 params: setup-dev
 	$(BIN)/python -m laim_ros.parameter_docs
+
+fuzz: setup-bench
+	$(BENCH_VENV)/bin/python -m bench.fuzz_codec --seconds $(SECONDS_FUZZED)
 
 setup: $(VENV)/.setup
 setup-dev: $(VENV)/.setup-dev
