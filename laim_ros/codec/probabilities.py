@@ -8,8 +8,9 @@ Magnitudes fall into buckets: 0 … 15 each in its own, above that four per octa
 buckets worth listing, with integer frequencies that sum to 2**14; `ESCAPE` announces any other. So every class can code
 every level: a strange scene costs bytes, never correctness.
 
-The tables come from floating point and are rounded once; from there on everything is integer. `tables_digest` names
-them: machines whose tables differ (another libm, another version) must not decode each other's bytes.
+The tables come from floating point and are rounded once; from there on everything is integer. No number lies within
+4e-5 of where rounding turns, so machines with sound arithmetic agree; `tables_digest` names the tables, so that those
+that do not, or of another version, refuse each other's bytes.
 """
 
 from __future__ import annotations
