@@ -4,8 +4,10 @@
     python -m bench.policy --mission whole --json out/policy_whole.json
 
 Costs: the real-size profiles in bench/profiles/ (`cpu` was measured, `jetson` computed; see real_size_profile.py).
-Quality: the table that `laim calibrate` measured of laim-mini-blip2. Packets: pictures of scenes coded at 224 x 224,
-and for features the mini model's share of the plain codec's bound. World: policy_world.py.
+Quality: the table that `laim calibrate` measured of laim-mini-blip2. Packets: pictures of scenes coded at 224 x 224;
+features by codec plain at the mini model's share of its bound, by codec klt at the mini model's bits per element, or at
+what those of photographs take in the large architecture at as many decibels (real_size_profile_codec.py), whichever is
+more. World: policy_world.py.
 
 Missions: `default` is what the launch file starts, a robot that has loaded the head only, and may send pictures;
 `private` the same, but no picture leaves the robot; `whole` has the language model on the robot, too. The allowance of
@@ -21,6 +23,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,9 +32,11 @@ import numpy as np
 from msgspec.structs import replace
 
 from bench.policy_world import HOUR_S, Mission, Outcome, Robot, Trace, draw_trace
-from laim_ros.plan import Plan, in_words
+from bench.real_size_profile_codec import CodecFigures
+from laim_ros.plan import Plan, codes_by_calibration, in_words
 from laim_ros.planning import Allowed, Battery, Choices, Goals, MachineProfile, Planner, QualityTable, build_choices
-from laim_ros.planning.costs import packet_bytes_bound
+from laim_ros.planning.costs import HEADER_BYTES, packet_bytes_bound
+from laim_ros.planning.profiles import CALIBRATED_DECIBELS, Calibrated
 
 PROFILES = Path(__file__).parent / "profiles"
 QUALITY = Path(__file__).parents[1] / "checkpoints" / "laim-mini-blip2" / "quality.json"
@@ -61,6 +66,9 @@ MISSIONS: Mapping[str, tuple[float, tuple[str, ...]]] = {
 
 WEIGHT_BITS, FEATURE_BITS = (2, 4, 8, 16), (1, 2, 4, 8)
 
+SMALL_SHAPE, SMALL_QUERIES = (145, 128), (8, 128)
+"""Of the mini model's boundary tensors in the vision tower, and behind the Q-Former."""
+
 _PROBE_PERIOD_S, _STEP_S = 2.0, 0.5
 _SMALL_PROBE_BYTES, _PROBE_S, _PROBE_BYTES = 24, 0.05, (256, 16384)
 _SCENES = 24
@@ -81,8 +89,9 @@ class Setting:
     @classmethod
     def read(cls, profile: str, mission: str) -> Setting:
         """The setting of a profile in bench/profiles and of one of MISSIONS."""
-        robot = MachineProfile.read(PROFILES / f"{profile}_robot.json")
-        edge = MachineProfile.read(PROFILES / ("gpu_edge.json" if profile == "jetson" else f"{profile}_edge.json"))
+        robot = calibrated(MachineProfile.read(PROFILES / f"{profile}_robot.json"))
+        edge_file = "gpu_edge.json" if profile == "jetson" else f"{profile}_edge.json"
+        edge = calibrated(MachineProfile.read(PROFILES / edge_file))
         quality = real_size(QualityTable.read(QUALITY), robot)
         allowance, points = MISSIONS[mission]
         allowed = Allowed(points, WEIGHT_BITS, FEATURE_BITS)
@@ -99,21 +108,34 @@ def _head_j(robot: MachineProfile) -> float:
     return robot.span_s(8, "", "qformer") * min(mode.slowdown * mode.active_w for mode in robot.modes)
 
 
+def calibrated(profile: MachineProfile) -> MachineProfile:
+    """The profile of a machine that has a calibration of codec `klt` at every split point; sizes are the table's."""
+    everywhere = Calibrated("bench", (0.0,) * len(CALIBRATED_DECIBELS))
+    return replace(profile, calibrations=dict.fromkeys(profile.split_points[1:-1], everywhere))
+
+
 def real_size(table: QualityTable, robot: MachineProfile) -> QualityTable:
     """The mini model's quality as if it were the large model's, with the large model's packets."""
+    figures = CodecFigures.read()
     pictures = picture_bytes({row.codec for row in table.rows if row.split_point == "input"}, robot.shapes["input"])
     depth = sum(point.startswith("vit.") for point in robot.split_points)
-    small_shapes = {"vision": (145, 128), "qformer": (8, 128)}
     rows = []
     for row in table.rows:
         plan = Plan(row.split_point, row.weight_bits, row.feature_bits, row.codec)
+        small_shape = SMALL_QUERIES if row.split_point == "qformer" else SMALL_SHAPE
         point = row.split_point if not row.split_point.startswith("vit.") else f"vit.{depth // 2 + 1}"
         if row.split_point == "input":
             size = pictures[row.codec]
         elif row.split_point == "output":
             size = 0.0
+        elif codes_by_calibration(plan):
+            # Either alone flatters the codec: the mini model's scenes are simple, and weights that were never trained
+            # bring little of a photograph to the Q-Former.
+            growth = math.prod(robot.shapes[point]) / math.prod(small_shape)
+            known = figures.klt_payload_bytes(dataclasses.replace(plan, split_point=point))
+            size = HEADER_BYTES + max(growth * (row.packet_bytes - HEADER_BYTES), known)
         else:
-            share = row.packet_bytes / packet_bytes_bound(plan, small_shapes.get(row.split_point, (145, 128)))
+            share = row.packet_bytes / packet_bytes_bound(plan, small_shape)
             size = share * packet_bytes_bound(plan, robot.shapes[point])
         rows.append(replace(row, split_point=point, packet_bytes=size, packet_bytes_p95=size))
     return replace(table, model_id=robot.model_id, rows=tuple(rows))
@@ -124,7 +146,6 @@ def picture_bytes(codecs: set[str], shape: Sequence[int]) -> dict[str, float]:
     import cv2
 
     from laim_ros.codec import WIRE_VERSION, StreamDescription, codec_for
-    from laim_ros.codec.packet import HEADER_BYTES
     from laim_ros.scenes import render, sample_scene
 
     scenes = [render(sample_scene(seed, "held_out"), 480, 640).image for seed in range(_SCENES)]

@@ -11,7 +11,9 @@ from laim_ros.plan import Plan, codes_by_calibration, klt_decibels, picture_form
 from laim_ros.planning.errors import PlanningError
 from laim_ros.planning.profiles import MachineProfile, PowerMode, StageTimes
 
-_HEADER_BYTES = 24
+HEADER_BYTES = 24
+"""Of a packet, beside its payload."""
+
 _FULL_BITS = 32
 
 _BITS_PER_PIXEL = {
@@ -100,7 +102,7 @@ def expected_packet_bytes(plan: Plan, robot: MachineProfile) -> float:
         return packet_bytes_bound(plan, robot.shapes.get(plan.split_point, ()))
     if plan.split_point not in robot.calibrations:
         raise PlanningError(f"a profile without a calibration of codec {plan.codec} at '{plan.split_point}'")
-    return _HEADER_BYTES + robot.calibrations[plan.split_point].bytes_at(klt_decibels(plan))
+    return HEADER_BYTES + robot.calibrations[plan.split_point].bytes_at(klt_decibels(plan))
 
 
 def packet_bytes_bound(plan: Plan, shape: Sequence[int]) -> float:
@@ -121,10 +123,10 @@ def packet_bytes_bound(plan: Plan, shape: Sequence[int]) -> float:
     if plan.sends_picture:
         name, quality = picture_format(plan.codec)
         bits = next(bits for most, bits in _BITS_PER_PIXEL[name] if quality <= most)
-        return _HEADER_BYTES + bits * elements / 3 / 8
+        return HEADER_BYTES + bits * elements / 3 / 8
     if plan.feature_bits > 8:
-        return _HEADER_BYTES + elements * plan.feature_bits / 8
-    return _HEADER_BYTES + 1 + 8 * elements / shape[-1] + math.ceil(elements * plan.feature_bits / 8)
+        return HEADER_BYTES + elements * plan.feature_bits / 8
+    return HEADER_BYTES + 1 + 8 * elements / shape[-1] + math.ceil(elements * plan.feature_bits / 8)
 
 
 class RunningRatio:

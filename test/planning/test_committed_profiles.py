@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from bench.real_size_profile import main
+from bench.real_size_profile_codec import CODEC_FILE, CodecFigures
 from bench.real_size_profile_compute import head_work, text_weights
 from bench.real_size_profile_form import FOLDER, SPLIT_POINTS, WEIGHT_BITS
+from laim_ros.plan import Plan
 from laim_ros.planning.profiles import MachineProfile
 
 PAIRS = {"cpu_robot": "cpu_edge", "jetson_robot": "gpu_edge"}
@@ -30,6 +32,9 @@ def test_robot_and_edge_fit_together(robot_name: str, edge_name: str) -> None:
     assert robot.shapes == edge.shapes
     assert robot.weight_bits == WEIGHT_BITS
     assert robot.code_s.keys() == edge.code_s.keys() == robot.shapes.keys() == set(SPLIT_POINTS[:-1])
+    for point, codecs in robot.code_s.items():
+        named = {"jpeg90", "webp75", "avif50"} if point == "input" else {"plain", "klt12", "klt48"}
+        assert codecs.keys() == edge.code_s[point].keys() == named
     for times in robot.times:
         assert times.stage_s.keys() == set(SPLIT_POINTS)
     assert edge.times[0].stage_s.keys() == set(SPLIT_POINTS[1:])
@@ -72,9 +77,21 @@ def test_the_computed_profiles_count_the_operations_that_the_paper_states() -> N
 
 
 def test_computing_again_writes_the_same_files(tmp_path: Path) -> None:
-    for name in ("cpu_robot", "cpu_edge"):
+    measured, computed = ("cpu_robot", "cpu_edge"), ("jetson_robot", "gpu_edge")
+    for name in measured:
         (tmp_path / f"{name}.json").write_bytes((FOLDER / f"{name}.json").read_bytes())
-    main(["--compute", "--folder", str(tmp_path)])
-    for name in ("jetson_robot", "gpu_edge"):
+    main(["--codecs", str(CODEC_FILE), "--compute", "--folder", str(tmp_path)])
+    for name in (*measured, *computed, CODEC_FILE.stem):
         assert (tmp_path / f"{name}.json").read_bytes() == (FOLDER / f"{name}.json").read_bytes()
+    for name in computed:
         assert {times.source for times in profile(name).times} == {"computed"}
+
+
+def test_sizes_by_klt_lie_between_those_that_were_measured_at_the_nearest_split_point() -> None:
+    figures = CodecFigures.read()
+    sizes = [figures.klt_payload_bytes(Plan("qformer", 8, 8, f"klt{decibels}")) for decibels in range(6, 49)]
+    assert sizes == sorted(set(sizes))
+    rows = {row["feature_bits"]: row["payload_bytes"] for row in figures.rows if row["split"] == "vit.26"}
+    assert figures.klt_payload_bytes(Plan("vit.30", 8, 2, "klt")) == pytest.approx(rows[2])
+    between = figures.klt_payload_bytes(Plan("vit.30", 8, 8, "klt9"))
+    assert between == pytest.approx((rows[1] * rows[2]) ** 0.5)
