@@ -8,10 +8,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from mutation import mutated
 
+from laim_ros.codec import gaps, lanes
 from laim_ros.codec.ans import SMALL, LevelReader, LevelWriter
+from laim_ros.codec.bigint import Sink, Source
 from laim_ros.codec.errors import CodecError
 from laim_ros.codec.probabilities import (
+    BUCKETS,
     CLASSES,
+    ESCAPE,
+    ESCAPE_BITS,
     LOWEST_RATIO,
     MAX_MAGNITUDE,
     RATIOS,
@@ -19,6 +24,7 @@ from laim_ros.codec.probabilities import (
     cost_bits,
     quantize,
 )
+from laim_ros.codec.rawbits import levels_of, pop_raw
 
 LAPLACE = RATIOS
 LEVELS = st.one_of(
@@ -181,6 +187,63 @@ def test_lanes_that_are_cut_or_extended_are_refused(payloads, which):
     for damaged in (payload + b"\1", payload + bytes(40) + b"\1", payload[:-32], payload[32:], payload[:40]):
         with pytest.raises(CodecError):
             read(damaged, classes)
+
+
+def test_lanes_hold_nothing_but_what_was_put_in():
+    classes = np.full(100, LAPLACE + 14, np.uint16)
+    symbols, raw = np.tile(np.arange(4, dtype=np.uint8), 25), np.resize(np.uint8([1, 0, 0, 1, 1]), 333)
+    data = lanes.pack(symbols, classes, raw, 8)
+    unpacked = lanes.Unpacked(memoryview(data), classes, 8)
+    assert np.array_equal(unpacked.symbols, symbols)
+    with pytest.raises(CodecError, match="more bytes"):
+        unpacked.end()
+    assert np.array_equal(unpacked.take(333), raw)
+    unpacked.end()
+    with pytest.raises(CodecError, match="cut"):
+        unpacked.take(9)
+    states_bits = sum(4 + 16 + (data[lane // 2] >> 4 * (lane % 2) & 15) for lane in range(8))
+    assert states_bits % 8
+    padded = bytearray(data)
+    padded[states_bits // 8] |= 0x80
+    with pytest.raises(CodecError, match="damaged"):
+        lanes.Unpacked(memoryview(padded), classes, 8)
+    for longer in (data + b"\0", data[:-1] + bytes([data[-1] | 0x80])):
+        unpacked = lanes.Unpacked(memoryview(longer), classes, 8)
+        unpacked.take(333)
+        with pytest.raises(CodecError, match="more bytes"):
+            unpacked.end()
+
+
+def test_a_payload_ends_with_its_lanes(monkeypatch):
+    pack = lanes.pack
+    monkeypatch.setattr(lanes, "pack", lambda *arguments: pack(*arguments) + b"\0")
+    levels, classes = laplacian(3000, 20, 0, 0)
+    payload = written(levels, classes)
+    with pytest.raises(CodecError, match="more bytes"):
+        read(payload, classes)
+
+
+@pytest.mark.parametrize("bucket", [1, BUCKETS])
+def test_an_escape_must_be_needed(bucket):
+    bits = [0] + [bucket >> place & 1 for place in range(ESCAPE_BITS)]
+    source = iter([np.uint8(bits[:1]), np.uint8(bits[1:])])
+    with pytest.raises(CodecError, match="escape"):
+        levels_of(np.uint8([ESCAPE]), np.uint16([0]), lambda count: next(source))
+    state = Sink()
+    state.push(bucket << 1, 1, ESCAPE_BITS + 1)
+    with pytest.raises(CodecError, match="escape"):
+        pop_raw(Source(state.to_bytes()), [ESCAPE], [0])
+
+
+def test_hidden_levels_are_written_so_that_they_can_be_read():
+    # All where the writer, which looks at a sample, sees none: too many to code them by their distances.
+    classes, levels = np.zeros(20_000, np.uint16), np.zeros(20_000, np.int32)
+    levels[1::3] = 1
+    assert np.array_equal(read(written(levels, classes), classes)[0], levels)
+    state = Sink()
+    gaps.push_gaps(state, (levels > 0).astype(np.uint8), classes)
+    with pytest.raises(CodecError, match="more than 4096"):
+        gaps.pop_gaps(Source(state.to_bytes()), classes)
 
 
 def test_hostile_bytes_take_few_steps(payloads):

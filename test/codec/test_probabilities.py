@@ -90,6 +90,7 @@ def test_rebuilt_coefficients_lie_in_their_own_interval():
     rebuilt = rebuild(levels, classes)
     assert rebuilt.dtype == np.float32
     assert np.array_equal(quantize(rebuilt), levels)
+    assert not rebuilt[levels == 0].any()
 
 
 def test_the_quantizer_has_a_dead_zone_of_two_thirds():
