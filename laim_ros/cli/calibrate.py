@@ -1,4 +1,4 @@
-"""`laim calibrate`: measures what every way to run a model does to its output, for the planner."""
+"""`laim calibrate`: calibrates the feature codec, and measures what every way to run a model does to its output."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from laim_ros.cli.calibrate_codec import add_codec_arguments, codes_by_klt, refuse_useless, with_codec
 from laim_ros.cli.errors import CommandError, UsageError
 from laim_ros.cli.plans import SPLIT_POINTS, add_head_arguments
 from laim_ros.cli.progress import Line, Progress
 from laim_ros.cli.values import integer
-from laim_ros.evaluation.grid import CODECS, FEATURE_BITS, WEIGHT_BITS, Grid, usual_split_points
+from laim_ros.evaluation.grid import FEATURE_BITS, PICTURES, WEIGHT_BITS, Grid, usual_split_points
 from laim_ros.parameters import DEFAULT_MODEL
-from laim_ros.plan import BIT_WIDTHS, FEATURE_CODECS, Plan, PlanError, picture_format
+from laim_ros.plan import BIT_WIDTHS, FEATURE_CODECS, PICTURE_FORMATS, Plan, PlanError, is_feature_codec, picture_format
 
 if TYPE_CHECKING:
     from laim_ros.evaluation.frames import Frames
@@ -23,19 +24,23 @@ if TYPE_CHECKING:
     from laim_ros.planning.quality import QualityTable
 
 NAME = "calibrate"
-HELP = "measure what split points, bit-widths and codecs do to the captions"
+HELP = "calibrate the feature codec; measure what split points, bit-widths and codecs do to the captions"
 DESCRIPTION = """\
-Runs frames through both halves of the model in every way that is asked for, and writes a table: how large the packets
-are, how far the Q-Former's features move from the unsplit float32 model's, and how many captions stay the same. With
-synthetic scenes also: how many are true and complete, and CIDEr-D. The planner ranks plans by this table.
+First calibrates the feature codec `klt` where it is not yet: looks at frames for what the features at each split point
+have in common, and writes codec.safetensors beside the model. Robot and edge must have the same.
+
+Then runs other frames through both halves of the model in every way that is asked for, and writes a table: how large
+the packets are, how far the Q-Former's features move from the unsplit float32 model's, and how many captions stay the
+same. With synthetic scenes also: how many are true and complete, and CIDEr-D. The planner ranks plans by this table.
 
   laim calibrate --scenes 500
   laim calibrate --model Salesforce/blip2-opt-2.7b --pictures recorded/ --split-points input,qformer,output
+  laim calibrate --model Salesforce/blip2-opt-2.7b --pictures recorded/ --codec-only
   laim calibrate --weight-bits 2,3,4 --quantizer exponential --out exponential.json
 
-How long it takes: rows × frames × what the rest of the model and a caption take for one frame. The usual 139 rows of
+How long it takes: rows × frames × what the rest of the model and a caption take for one frame. The usual 143 rows of
 laim-mini-blip2 on 500 scenes take about 5 minutes of one core. For BLIP-2 at real size begin with few: where a caption
-takes the edge 0.2 s, 139 rows on 100 pictures are 50 minutes. In memory are the edge's whole model and one head at a
+takes the edge 0.2 s, 143 rows on 100 pictures are 50 minutes. In memory are the edge's whole model and one head at a
 time. After each row it is safe to interrupt: what has been measured is kept in FILE.part, and the same command goes on.
 """
 
@@ -81,11 +86,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--codecs",
         type=_listed(_codec),
-        default=CODECS,
+        default=(),
         metavar="LIST",
-        help=f"of features: {_words(FEATURE_CODECS)}; of pictures, for split point input: jpeg1 to jpeg100; the usual "
-        f"ones where none of a kind is named (default: {_words(CODECS)})",
+        help="of features: klt, as fine as --feature-bits says, klt1 to klt60 for so many decibels whatever they say, "
+        f"or plain; of pictures, for split point input: {', '.join(PICTURE_FORMATS)} with a quality from 1 to 100; the "
+        f"usual ones where none of a kind is named (default: klt,{_words(PICTURES)})",
     )
+    add_codec_arguments(parser)
     add_head_arguments(parser)
     add("--edge-model", metavar="MODEL", help="the edge's model, where a packed head's own is not found here")
     add("--device", default="cpu", help="cpu, cuda, cuda:N or auto (default: cpu)")
@@ -99,6 +106,7 @@ def run(options: argparse.Namespace) -> int:
     from laim_ros.models import ModelError
     from laim_ros.quantization import QuantizationError
 
+    refuse_useless(options)
     try:
         return _run(options)
     except (CodecError, EvaluationError, ModelError, QuantizationError) as error:
@@ -117,10 +125,16 @@ def _run(options: argparse.Namespace) -> int:
         prune=options.prune,
         engine=options.engine,
     )
-    plans = _plans(options, subject)
+    split_points = _split_points(options, subject)
     out = options.out or subject.quality_path
     if out.is_dir():
         raise UsageError(f"--out {out} is a folder; name a file")
+    _plans(options, subject, split_points)  # what makes no sense is refused before the work begins
+    if codes_by_klt(options.codecs):
+        subject = with_codec(options, subject, split_points, _warn)
+    if options.codec_only:
+        return 0
+    plans = _plans(options, subject, split_points)
     frames = _frames(options, subject)
     replaced = ", in the place of the table there" if out.exists() else ""
     print(f"{len(plans)} rows on {len(frames.pixels)} frames ({frames.source}), for {out}{replaced}", flush=True)
@@ -140,8 +154,8 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _plans(options: argparse.Namespace, subject: Subject) -> tuple[Plan, ...]:
-    """One per row, in the order of the split points.
+def _split_points(options: argparse.Namespace, subject: Subject) -> tuple[str, ...]:
+    """Those asked for, in the model's order.
 
     Raises:
         ModelError: the model has no such split point.
@@ -150,17 +164,30 @@ def _plans(options: argparse.Namespace, subject: Subject) -> tuple[Plan, ...]:
 
     points = subject.edge.model.split_points
     asked = points if options.split_points == ("all",) else options.split_points or usual_split_points(points)
-    split_points = sorted(set(asked), key=lambda point: split_index(points, point))
-    return Grid(tuple(split_points), subject.weight_bits, options.feature_bits, options.codecs).plans()
+    return tuple(sorted(set(asked), key=lambda point: split_index(points, point)))
+
+
+def _plans(options: argparse.Namespace, subject: Subject, split_points: tuple[str, ...]) -> tuple[Plan, ...]:
+    """One per row, in the order of the split points.
+
+    Raises:
+        UsageError: codec and bit-widths that do not go together.
+    """
+    calibrated = subject.edge.codecs.calibrations.keys()
+    try:
+        return Grid(split_points, subject.weight_bits, options.feature_bits, options.codecs, calibrated).plans()
+    except PlanError as error:
+        raise UsageError(str(error)) from None
 
 
 def _frames(options: argparse.Namespace, subject: Subject) -> Frames:
-    from laim_ros.evaluation.frames import picture_frames, scene_frames
+    from laim_ros.evaluation.frames import EVERY_PICTURE, FOR_TABLE, picture_frames, scene_frames
     from laim_ros.evaluation.metrics import has_cider
 
     resize = subject.edge.model.resize
     if options.pictures is not None:
-        return picture_frames(options.pictures.expanduser(), resize, _warn)
+        part = FOR_TABLE if codes_by_klt(options.codecs) else EVERY_PICTURE
+        return picture_frames(options.pictures.expanduser(), resize, _warn, part)
     if not has_cider():
         _warn("CIDEr-D is left out, as pycocoevalcap is not installed; it comes with laim_ros[study]")
     line = Line()
@@ -184,11 +211,12 @@ def _show(table: QualityTable) -> None:
     shown = Table(box=box.SIMPLE_HEAD, padding=0)
     for column in columns:
         shown.add_column(column, justify="left" if column is columns[0] else "right", no_wrap=True)
+    between = {row.split_point for row in table.rows} - {"input", "output"}
     for row, following in zip(table.rows, (*table.rows[1:], None), strict=True):
         shown.add_row(
             row.split_point,
             "" if row.split_point == "input" else str(row.weight_bits),
-            "" if row.split_point in ("input", "output") else str(row.feature_bits),
+            str(row.feature_bits) if row.split_point in between and row.codec in FEATURE_CODECS else "",
             "" if row.split_point == "output" else row.codec,
             f"{row.packet_bytes:,.0f}",
             f"{row.packet_bytes_p95:,.0f}",
@@ -229,12 +257,12 @@ def _width(text: str) -> int:
 
 
 def _codec(text: str) -> str:
-    if text not in FEATURE_CODECS:
+    if not is_feature_codec(text):
         try:
             picture_format(text)
         except PlanError:
             raise argparse.ArgumentTypeError(
-                f"'{text}' is neither {_words(FEATURE_CODECS)} nor jpeg with a quality, such as jpeg75"
+                f"'{text}' is neither klt, klt1 to klt60 or plain nor a picture format with a quality, such as jpeg75"
             ) from None
     return text
 

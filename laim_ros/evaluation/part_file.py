@@ -26,6 +26,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         frames: how many are looked at.
         source: what they are, for people.
         pixels: hash of what is looked at.
+        calibrations: hashes of the feature codec's calibrations that are used, by split point.
         has_cider: whether CIDEr-D could be computed.
         release: of laim_ros.
     """
@@ -37,8 +38,19 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     frames: int
     source: str
     pixels: str
+    calibrations: dict[str, str]
     has_cider: bool
     release: str
+
+
+def kept_calibrations(path: Path) -> dict[str, str]:
+    """Hashes of the codec's calibrations that an interrupted run's rows were measured with; empty without rows."""
+    try:
+        with path.open("rb") as file:
+            first, second = file.readline(_MOST_BYTES), file.readline(_MOST_BYTES)
+        return msgspec.json.decode(first, type=Settings).calibrations if second.endswith(b"\n") else {}
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return {}
 
 
 class PartFile:

@@ -34,7 +34,7 @@ class Meter:
     at a time beside the edge's model, and the frames' tensors at one split point.
 
     Args:
-        edge: with the whole model.
+        edge: with the whole model, and the calibrations of the feature codec that the robot's half uses, too.
         heads: where the robot's half comes from.
         frames: what to look at.
         tick: told of work done; all of it is `work`.
@@ -54,7 +54,7 @@ class Meter:
             raise EvaluationError(f"the edge's model begins after '{edge.model.first}'; measuring takes all of it")
         self._edge, self._heads, self._frames, self._tick = edge, heads, frames, tick
         self._points = edge.model.split_points
-        self._whole = RobotHalf(edge.model, _ROBOT)
+        self._whole = RobotHalf(edge.model, _ROBOT, codecs=edge.codecs)
         self._finishing = self._whole.describe(Plan("qformer", 32, 32))
         self._said: dict[bytes, list[str]] = {}
         self._reference: list[torch.Tensor] = []
@@ -114,7 +114,7 @@ class Meter:
         last = max((_stop(plan) for plan in plans), key=self._points.index)
         if last == "input":  # a picture is all that it makes
             return self._whole
-        return RobotHalf(self._heads.load(plans[0].weight_bits, last=last), _ROBOT)
+        return RobotHalf(self._heads.load(plans[0].weight_bits, last=last), _ROBOT, codecs=self._edge.codecs)
 
     def _row(self, robot: RobotHalf, plan: Plan, batches: Sequence[torch.Tensor]) -> QualityRow:
         sizes: list[int] = []

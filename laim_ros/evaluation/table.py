@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 import laim_ros
+from laim_ros.codec import Codecs, SplitCalibration, find_calibrations
+from laim_ros.codec.calibration import calibration_path
 from laim_ros.coinference import EdgeHalf
 from laim_ros.evaluation.errors import EvaluationError
 from laim_ros.evaluation.frames import Frames
@@ -21,7 +23,7 @@ from laim_ros.models import ModelError, load
 from laim_ros.models.identity import find_whole, model_id, packed_head
 from laim_ros.models.loading import find_device
 from laim_ros.models.source import find_source
-from laim_ros.plan import Plan
+from laim_ros.plan import Plan, codes_by_calibration
 from laim_ros.planning.quality import QualityTable, quality_path
 from laim_ros.quantization import Heads, QuantizationError
 from laim_ros.quantization.engines import make_engine
@@ -53,6 +55,7 @@ class Subject:
         weight_bits: of the heads to measure.
         quantizer, prune, engine: with which they are made, none of them `auto`.
         quality_path: where the table belongs.
+        codec_paths: where the feature codec's calibrations belong: beside the model, and beside a packed head as well.
     """
 
     name: str
@@ -63,6 +66,7 @@ class Subject:
     prune: str
     engine: str
     quality_path: Path
+    codec_paths: tuple[Path, ...]
 
     @classmethod
     def open(
@@ -100,6 +104,7 @@ class Subject:
         identity = model_id(source)
         if model_id(whole) != identity:
             raise ModelError(f"edge model '{edge_model}' is not what '{model}' is or was made of; give the edge that")
+        folders = dict.fromkeys(None if each.hub else each.folder for each in (source, whole))
         if packed_head(source) is not None:
             made = read_manifest(source)
             quantizer, prune = made.quantizer, made.prune
@@ -112,7 +117,17 @@ class Subject:
             prune=str(Pruning.parse(prune)),
             engine=make_engine(engine, find_device(device)).name,
             quality_path=quality_path(None if source.hub else source.folder, identity),
+            codec_paths=tuple(dict.fromkeys(calibration_path(folder, identity) for folder in folders)),
         )
+
+    def calibrations(self) -> tuple[dict[str, SplitCalibration], str]:
+        """Those of the feature codec that the robot would find, or the edge, and where they are from."""
+        found = find_calibrations(self.name, self.edge.model.model_id)
+        return found if found[0] else (dict(self.edge.codecs.calibrations), self.edge.codecs.source)
+
+    def with_calibrations(self, calibrations: Mapping[str, SplitCalibration], source: str) -> Subject:
+        """The same, coding features by these on both sides."""
+        return replace(self, edge=EdgeHalf(self.edge.model, Codecs(calibrations, source)))
 
 
 def part_path(out: Path) -> Path:
@@ -134,6 +149,8 @@ def measure(subject: Subject, frames: Frames, plans: Sequence[Plan], out: Path, 
         EvaluationError: a file that cannot be written, or rows of another run in `part_path(out)`.
         ModelError, QuantizationError, CodecError: as `Meter`.
     """
+    calibrations = subject.edge.codecs.calibrations
+    by_calibration = sorted({plan.split_point for plan in plans if codes_by_calibration(plan)} & calibrations.keys())
     settings = Settings(
         model_id=subject.edge.model.model_id,
         engine=subject.engine,
@@ -142,6 +159,7 @@ def measure(subject: Subject, frames: Frames, plans: Sequence[Plan], out: Path, 
         frames=len(frames.pixels),
         source=frames.source,
         pixels=frames.digest,
+        calibrations={point: calibrations[point].digest for point in by_calibration},
         has_cider=has_cider(),
         release=laim_ros.__version__,
     )
