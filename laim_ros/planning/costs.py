@@ -87,9 +87,9 @@ def analytic_profile(
 def expected_packet_bytes(plan: Plan, robot: MachineProfile) -> float:
     """Size of a packet where none was measured, header included; 0 where nothing is sent.
 
-    By codec `klt` what its calibration expects, which is no bound: one that holds for any features of as large a
-    variance is the white Gaussian's, some 30 times as much where features are as much alike as a small model's.
-    For others `packet_bytes_bound`.
+    By codec `klt` what its calibration expects, which frames that it has not seen exceed by some 10 to 30 %. A bound
+    for any features of this variance would be that of white Gaussian ones, up to 40 times as much: the planner would
+    never try the codec, and so never learn better. For others `packet_bytes_bound`.
 
     Args:
         plan: decides on codec and bits.
