@@ -18,6 +18,7 @@ from laim_ros.codec.errors import CodecError
 from laim_ros.codec.probabilities import (
     BUCKETS,
     SHAPES,
+    TOTAL,
     buckets_of,
     class_indices,
     quantize,
@@ -28,14 +29,20 @@ from laim_ros.plan import MOST_DECIBELS
 
 _FOLDS = 5
 _CHUNK_ELEMENTS = 1 << 22
-_STEP_ELEMENTS = 1 << 20
-"""Coefficients on which the distortion of every step is measured."""
+_STEP_ELEMENTS, _STEP_FRAMES = 1 << 20, 8
+"""Coefficients on which the distortion of every step is measured, and frames at least."""
 
 _MODEL_DECIBELS = tuple(range(2, 42, 3))
 """Where models are compared: from one coefficient in a hundred being more than 0 to nearly all."""
 
+_SCALE_OFFSETS = range(-6, 5)
+"""Quarter octaves by which a model's standard deviation may differ from the measured one."""
+
+_LAPLACE = 1
+"""Of `probabilities.SHAPES`: what a coefficient of which little has been seen is taken for."""
+
 _PRIOR_FRAMES = 6.0
-"""What the prior of a coefficient's model counts for, in frames."""
+"""What that counts for."""
 
 _TINY = 2.0**-24
 
@@ -90,24 +97,25 @@ def fitted(features: np.ndarray, sensitivity: Sensitivity | None = None) -> Spli
         raise CodecError(f"codec calibration: needs at least two frames of rows and columns, not {features.shape}")
     if not np.isfinite(features.sum(dtype=np.float64)):
         raise CodecError("codec calibration: features hold a NaN or an infinity")
+    if (features == features[0]).all():
+        raise CodecError("codec calibration: all frames are the same; look at others")
     frames, rows, columns = features.shape
     if rows * columns <= WHOLE_ELEMENTS:
         transform = _whole_transform(features)
+        # By a transform that they have no part in: with as many elements as frames, these look simpler by their own.
         coefficients = np.concatenate(
             [_whole_transform(features[rest])(features[out].reshape(len(out), 1, -1)) for out, rest in _folds(frames)]
         )
-        prior = coefficients.var(axis=0)
+        variance = _power(coefficients)
     else:
         transform = _separable_transform(features, sensitivity or Sensitivity.equal(rows, columns))
         coefficients = np.empty_like(features)
         for part in _chunks(features):
             coefficients[part] = transform(features[part])
-        power = _power(coefficients)
-        prior = power.mean(1, keepdims=True) * power.mean(0, keepdims=True) / max(power.mean(), _TINY)
-    power = _power(coefficients)
-    if not power.sum() > 0:
-        raise CodecError("codec calibration: all frames are the same; look at more")
-    variance = (power * frames + prior * _PRIOR_FRAMES) / (frames + _PRIOR_FRAMES)
+        variance = _power(coefficients)
+        # As if channels and tokens varied independently: of that, few frames tell enough.
+        prior = variance.mean(1, keepdims=True) * variance.mean(0, keepdims=True) / max(variance.mean(), _TINY)
+        variance = (variance * frames + prior * _PRIOR_FRAMES) / (frames + _PRIOR_FRAMES)
     scales, shapes = _models(coefficients, variance)
     return SplitCalibration(
         mean=transform.mean,
@@ -143,7 +151,12 @@ def _power(coefficients: np.ndarray) -> np.ndarray:
 
 
 def _whole_transform(features: np.ndarray) -> _Transform:
-    """Of the whole tensor in one row."""
+    """Of the whole tensor in one row: the principal components of all its elements.
+
+    The frames' covariance is drawn to the Kronecker product of those of rows and columns, which 30 frames are enough
+    for, the more the less the frames agree: by the share that minimises the expected square error [Ledoit & Wolf,
+    Journal of Multivariate Analysis 2004, with this target].
+    """
     frames, rows, columns = features.shape
     flat = features.reshape(frames, -1).astype(np.float64)
     mean = _half(flat.mean(axis=0))
@@ -152,17 +165,16 @@ def _whole_transform(features: np.ndarray) -> _Transform:
     by_rows = flat.reshape(frames, rows, columns)
     tokens = np.einsum("ntc,nsc->ts", by_rows, by_rows)
     channels = np.einsum("ntc,ntd->cd", by_rows, by_rows)
-    total = np.trace(covariance)
-    if total > 0:
-        target = np.kron(tokens / np.trace(tokens), channels / np.trace(channels)) * total
-        spread = (np.square(np.square(flat).sum(axis=1)).sum() - frames * np.square(covariance).sum()) / frames**2
-        share = min(1.0, spread / max(np.square(covariance - target).sum(), _TINY))
-        covariance += share * (target - covariance)
+    target = np.kron(tokens, channels) * (np.trace(covariance) / max(np.trace(tokens) * np.trace(channels), _TINY))
+    spread = (np.square(np.square(flat).sum(axis=1)).sum() - frames * np.square(covariance).sum()) / frames**2
+    share = np.clip(spread / max(np.square(covariance - target).sum(), _TINY), 0, 1)
+    covariance += share * (target - covariance)
     basis = np.linalg.eigh(covariance)[1][:, ::-1]
     return _Transform(mean[None], np.ones(1, np.float32), _half(basis), np.ones((1, 1), np.float16))
 
 
 def _separable_transform(features: np.ndarray, sensitivity: Sensitivity) -> _Transform:
+    """Of channels, in the metric that the sensitivity is, then of tokens: of each the principal components."""
     _, rows, columns = features.shape
     mean = _half(features.mean(axis=0, dtype=np.float64))
     weights = sensitivity.tokens.astype(np.float32)
@@ -199,10 +211,10 @@ def _models(coefficients: np.ndarray, variance: np.ndarray) -> tuple[np.ndarray,
     variance = variance.reshape(count)
     middle = np.clip(np.rint(2 * np.log2(np.maximum(variance, _TINY))), -128, 127).astype(np.int32)
     steps = [_step_of(variance.sum() / count * 10 ** (-decibels / 10)) for decibels in _MODEL_DECIBELS]
-    candidates = [(offset, shape) for shape in range(len(SHAPES)) for offset in range(-6, 5)]
+    candidates = [(offset, shape) for shape in range(len(SHAPES)) for offset in _SCALE_OFFSETS]
     scales, shapes = np.empty(count, np.int8), np.empty(count, np.uint8)
-    masses = np.exp2(-tables().cost_bits.astype(np.float64))  # of a bucket's levels, each
-    masses = tables().frequencies[:, :BUCKETS] / float(tables().frequencies[0].sum())
+    cost_bits = tables().cost_bits.T.astype(np.float64)
+    masses = tables().frequencies[:, :BUCKETS] / TOTAL
     size = max(1, _CHUNK_ELEMENTS // max(frames, BUCKETS * 4))
     for begin in range(0, count, size):
         part = slice(begin, begin + size)
@@ -213,9 +225,8 @@ def _models(coefficients: np.ndarray, variance: np.ndarray) -> tuple[np.ndarray,
             buckets = buckets_of(np.abs(quantize(some / np.float32(2.0 ** (step / 8)))))
             places = buckets + np.arange(width) * BUCKETS
             counts = np.bincount(places.reshape(-1), minlength=width * BUCKETS).reshape(width, BUCKETS).astype(float)
-            expected = class_indices(scale, np.full(width, 1), step)
-            counts += _PRIOR_FRAMES * masses[expected]
-            every = counts @ tables().cost_bits.T.astype(np.float64)
+            counts += _PRIOR_FRAMES * masses[class_indices(scale, np.full(width, _LAPLACE), step)]
+            every = counts @ cost_bits
             for row, (offset, shape) in enumerate(candidates):
                 classes = class_indices(scale + offset, np.full(width, shape), step)
                 costs[row] += every[np.arange(width), classes]
@@ -233,7 +244,7 @@ def _step_of(variance: float) -> int:
 
 def _steps(coefficients: np.ndarray, scales: np.ndarray, shapes: np.ndarray) -> np.ndarray:
     """The step for each signal-to-distortion ratio, int16 (61,): the one whose distortion comes nearest."""
-    frames = max(1, min(len(coefficients), _STEP_ELEMENTS // coefficients[0].size))
+    frames = min(len(coefficients), max(_STEP_FRAMES, _STEP_ELEMENTS // coefficients[0].size))
     chosen = np.linspace(0, len(coefficients) - 1, frames).round().astype(int)
     some = coefficients[chosen].reshape(frames, -1)
     scales, shapes = scales.reshape(-1), shapes.reshape(-1)

@@ -6,13 +6,16 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
 
+from laim_ros.codec import CodecError
+from laim_ros.codec.calibration import CODEC_FILE, own_calibration_path, read_calibrations
+from laim_ros.files import about_model
 from laim_ros.models.identity import PACKED_FILE, model_id, packed_head
 from laim_ros.models.source import SINGLE_FILE, ModelSource, shipped_models
 from laim_ros.quantization.errors import QuantizationError
@@ -135,11 +138,21 @@ class Packing:
                 for name in _COPIED:
                     if (self._store.source.folder / name).is_file():
                         shutil.copyfile(self._store.source.folder / name, place / name)
+                self._copy_calibrations(place)
                 (place / PACKED_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(self.manifest), indent=2))
         except OSError as error:
             raise QuantizationError(
                 f"{folder} cannot be written: {error.strerror or error}; choose another place"
             ) from error
+
+    def _copy_calibrations(self, place: Path) -> None:
+        """The feature codec's, so that the robot has what an edge with the model itself has; none where none fits."""
+        identity = self.manifest.model_id
+        for path in about_model(self._store.source.name, CODEC_FILE, own_calibration_path(identity)):
+            with suppress(CodecError):
+                read_calibrations(path, identity)
+                shutil.copyfile(path, place / CODEC_FILE)
+                return
 
     def _write_tensors(self, file: BinaryIO, progress: Callable[[int], None]) -> None:
         head = HeadFile(file, self._layout, self.manifest.digest())
