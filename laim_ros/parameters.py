@@ -7,7 +7,7 @@ nothing else repeats a default. No ROS here, so that tools can read the tables w
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from laim_ros.plan import BIT_WIDTHS, PICTURE_FORMATS, Plan, PlanError
@@ -16,6 +16,7 @@ ParameterValue = bool | int | float | str | list[str]
 
 DEFAULT_MODEL = "laim-mini-blip2"
 DEFAULT_PICTURE_CODEC = "jpeg90"
+_MOST_KLT_BITS = 8
 
 QUANTIZERS = ("auto", "uniform", "uniform_l1", "uniform_absmax", "power_of_two", "exponential", "exponential_l1")
 ENGINES = ("auto", "onednn", "torch", "float")
@@ -150,12 +151,35 @@ ROBOT: tuple[Parameter, ...] = (
         choices=BIT_WIDTHS,
         live=True,
     ),
-    Parameter("feature_bits", 8, "Bits per element of the tensor that is sent.", choices=BIT_WIDTHS, live=True),
+    Parameter(
+        "feature_bits",
+        8,
+        "Bits per element of the tensor that is sent; codec klt (1 to 8) takes far fewer for the same error.",
+        choices=BIT_WIDTHS,
+        live=True,
+    ),
     Parameter(
         "codec",
         "auto",
-        f"Feature codec (plain), or at split_point input a picture format with quality ({PICTURE_FORMATS[0]}75); "
-        f"auto is plain or {DEFAULT_PICTURE_CODEC}.",
+        "Feature codec: klt, as fine as feature_bits, or klt1 to klt60 for so many decibels; plain, which needs no "
+        f"calibration. At split_point input a picture format with quality ({', '.join(PICTURE_FORMATS)}), such as "
+        f"{PICTURE_FORMATS[0]}75. auto is klt where the model is calibrated, else plain, and {DEFAULT_PICTURE_CODEC} "
+        "at input.",
+        live=True,
+    ),
+    Parameter(
+        "predictive",
+        False,
+        "Codec klt may code a frame as its difference to one that the edge has confirmed: fewer bytes where the camera "
+        "moves slowly.",
+        live=True,
+    ),
+    Parameter(
+        "max_packet_bytes",
+        0,
+        "Largest packet, with its header: codec klt and pictures are coded coarser until they fit; 0 is no limit.",
+        minimum=0,
+        maximum=2**31 - 1,
         live=True,
     ),
     Parameter(
@@ -267,12 +291,7 @@ PLANNER: tuple[Parameter, ...] = (
     ),
     Parameter("link_timeout_s", 10.0, "News of the link older than this are stale.", 0.1, 3600.0, live=True),
     Parameter(
-        "probe_period_s",
-        2.0,
-        "Sets the robot's probe_period_s while plans are set; 0 is no probes.",
-        0.0,
-        3600.0,
-        live=True,
+        "probe_period_s", 2.0, "Sets the robot's probe_period_s while plans are set; 0 is none.", 0.0, 3600.0, live=True
     ),
     Parameter(
         "dwell_s",
@@ -296,7 +315,8 @@ PLANNER: tuple[Parameter, ...] = (
     Parameter(
         "codecs",
         [""],
-        "Codecs to choose from, of features and of pictures, such as plain and jpeg75; empty is all.",
+        "Codecs to choose from, of features and of pictures, such as klt, plain and jpeg75; empty is all, with klt in "
+        "place of plain where both sides have the same calibration.",
         live=True,
     ),
     Parameter("clocks", True, "Also choose the clock of the robot's processor.", live=True),
@@ -323,15 +343,19 @@ TABLES: Mapping[str, tuple[Parameter, ...]] = {
 }
 
 
-def plan_from(values: Mapping[str, ParameterValue]) -> Plan:
+def plan_from(values: Mapping[str, ParameterValue], calibrated: Collection[str] = ()) -> Plan:
     """The plan that the robot's parameters describe, with `codec: auto` resolved.
+
+    Args:
+        values: the parameters.
+        calibrated: split points at which codec `klt` is calibrated; none while no model is loaded.
 
     Raises:
         PlanError: the values do not fit each other; the message says what would.
     """
     split_point, codec = str(values["split_point"]), str(values["codec"])
     if codec == "auto":
-        codec = DEFAULT_PICTURE_CODEC if split_point == "input" else Plan().codec
+        codec = _auto_codec(split_point, int(values["feature_bits"]), calibrated)
     clock_hz = float(values.get("robot_clock_hz", 0.0))  # a frame on the command line has none
     try:
         return Plan(split_point, int(values["weight_bits"]), int(values["feature_bits"]), codec, clock_hz)
@@ -339,6 +363,28 @@ def plan_from(values: Mapping[str, ParameterValue]) -> Plan:
         raise PlanError(
             f"{error}; codec auto fits every split point" if "codec" in str(error) else str(error)
         ) from None
+
+
+def why_plain(values: Mapping[str, ParameterValue], calibrated: Collection[str]) -> str:
+    """Why `codec: auto` is `plain`, as one sentence; empty where it is not, or where nothing is sent.
+
+    Args:
+        values, calibrated: as in `plan_from`, which has taken them.
+    """
+    split_point, bits = str(values["split_point"]), int(values["feature_bits"])
+    auto = values["codec"] == "auto" and split_point != "output"
+    if not auto or _auto_codec(split_point, bits, calibrated) != "plain":
+        return ""
+    if bits > _MOST_KLT_BITS:
+        return f"codec auto: plain, because klt takes feature_bits of 1 to {_MOST_KLT_BITS}, not {bits}"
+    there = f" (it has one at {', '.join(calibrated)})" if calibrated else ""
+    return f"codec auto: plain, because the model has no calibration of klt at '{split_point}'{there}"
+
+
+def _auto_codec(split_point: str, feature_bits: int, calibrated: Collection[str]) -> str:
+    if split_point == "input":
+        return DEFAULT_PICTURE_CODEC
+    return "klt" if split_point in calibrated and feature_bits <= _MOST_KLT_BITS else "plain"
 
 
 def check_template(template: str) -> str:
@@ -350,22 +396,3 @@ def check_template(template: str) -> str:
     if template.count("{question}") != 1:
         raise ParameterValueError(f"question_template must hold {{question}} once, not {template!r}")
     return template
-
-
-__all__ = [
-    "ANNOTATOR",
-    "CAMERA",
-    "CLOCKS",
-    "EDGE",
-    "ENERGY_METERS",
-    "ENGINES",
-    "PLANNER",
-    "QUANTIZERS",
-    "ROBOT",
-    "SHAPER",
-    "TABLES",
-    "Parameter",
-    "ParameterValueError",
-    "PlanError",
-    "plan_from",
-]

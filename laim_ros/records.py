@@ -8,6 +8,21 @@ UNKNOWN_SEQUENCE = -1
 """Sequence number in the result of a packet too damaged to tell its own."""
 
 
+def coded_as(split_point: str, feature_bits: int, codec: str) -> str:
+    """How a frame was coded, in short: `8 klt`, `4 plain` (bits per element, codec), `klt12`, `jpeg90`; `–` for not."""
+    if split_point == "output":
+        return "–"
+    return f"{feature_bits} {codec}" if codec in ("klt", "plain") and split_point != "input" else codec
+
+
+def coded_in_words(short: str) -> str:
+    """What `coded_as` gives, for people: `8 bits (klt)`, `klt12`, `jpeg90`; bits alone are `8 bits`."""
+    bits, _, codec = short.partition(" ")
+    if not bits.isdigit():
+        return short
+    return f"{bits} bits ({codec})" if codec else f"{bits} bits"
+
+
 @dataclass(frozen=True, slots=True)
 class FrameResult:
     """What became of one frame: one text per prompt, and the figures of the edge (or of the robot, if it ran the tail).
@@ -104,6 +119,8 @@ class Profile:
         weight_bytes: memory of the weights.
         weight_bits: bits per weight of the stages up to `qformer`.
         engine: what runs them.
+        calibrations: split points at which codec `klt` is calibrated, each with the calibration's hash, as in
+            `qformer=1f2e3d4c`, separated by blanks; robot and edge need the same.
         costs: `planning.MachineProfile` as JSON; empty where nothing was measured.
     """
 
@@ -117,7 +134,13 @@ class Profile:
     weight_bytes: int = 0
     weight_bits: int = 0
     engine: str = ""
+    calibrations: str = ""
     costs: str = ""
+
+    @property
+    def calibrated(self) -> tuple[str, ...]:
+        """The split points at which codec `klt` is calibrated."""
+        return tuple(each.partition("=")[0] for each in self.calibrations.split())
 
 
 @dataclass(frozen=True, slots=True)

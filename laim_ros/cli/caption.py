@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from laim_ros.cli.errors import CommandError, UsageError
-from laim_ros.cli.plans import add_head_arguments, add_plan_arguments, plan_of
+from laim_ros.cli.plans import add_head_arguments, add_plan_arguments, plan_of, why_not_klt
 from laim_ros.cli.values import integer
 from laim_ros.parameters import DEFAULT_MODEL, ROBOT
 from laim_ros.plan import Plan
@@ -27,7 +27,7 @@ DESCRIPTION = """\
 Runs picture files through the robot's and the edge's half of the model in this process, as the nodes do, and prints the
 caption, the size of the packet, and the time that each half took.
 
-  laim caption scene.png --question "what colour is the ball?" --split-point vit.2 --feature-bits 4
+  laim caption scene.png --question "what colour is the ball?" --split-point vit.2 --feature-bits 2
 """
 
 _TEMPLATE = next(str(parameter.default) for parameter in ROBOT if parameter.name == "question_template")
@@ -58,11 +58,15 @@ def run(options: argparse.Namespace) -> int:
 
     try:
         robot, edge = _halves(options, plan)
+        calibrated = robot.codecs.calibrations
+        plan = plan_of(options, "qformer", calibrated)
         prompts = ("", *(_TEMPLATE.replace("{question}", question) for question in options.question))
         stream = robot.describe(replace(plan, weight_bits=robot.weight_bits), prompts)
         edge.check(stream)
     except (ModelError, QuantizationError, CodecError) as error:
         raise CommandError(f"{error}") from None
+    if why := why_not_klt(options, "qformer", calibrated):
+        print(f"laim caption: {why}", file=sys.stderr)
     generation = Generation(options.num_beams, options.max_new_tokens)
     failed = 0
     for sequence, path in enumerate(options.images):
@@ -119,8 +123,8 @@ def _halves(options: argparse.Namespace, plan: Plan) -> tuple[RobotHalf, EdgeHal
 def _finish(edge: object, stream: object, packet: bytes, generation: object) -> Sequence[str]:
     from laim_ros.codec import unpack
 
-    payload = unpack(packet).payload
-    return edge.finish([(stream, edge.decode(stream, payload))], generation)[0]
+    received = unpack(packet)
+    return edge.finish([(stream, edge.decode(stream, received.payload, received.sequence))], generation)[0]
 
 
 def _read(path: Path) -> np.ndarray:

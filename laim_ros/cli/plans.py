@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Collection
 
 from laim_ros.cli.errors import UsageError
-from laim_ros.parameters import ENGINES, QUANTIZERS, ROBOT, plan_from
+from laim_ros.parameters import ENGINES, QUANTIZERS, ROBOT, ParameterValue, plan_from, why_plain
 from laim_ros.plan import BIT_WIDTHS, Plan, PlanError
 
 SPLIT_POINTS = "input, vit.K (after K blocks), vision, qformer or output"
@@ -32,7 +33,8 @@ def add_plan_arguments(parser: argparse.ArgumentParser, when_no_split_point: str
     parser.add_argument(
         "--codec",
         default="auto",
-        help="plain, or at split point input a picture format with quality such as jpeg75 (default: the right one)",
+        help="klt, as fine as --feature-bits; klt1 to klt60 for so many decibels; plain; or at split point input a "
+        "picture format with quality such as webp75 (default: klt where the model is calibrated, else plain; jpeg90)",
     )
 
 
@@ -51,19 +53,36 @@ def add_head_arguments(parser: argparse.ArgumentParser) -> None:
     add("--prune", default="", metavar="WHAT", help="what the head does without, such as heads:0.25,neurons:0.25")
 
 
-def plan_of(options: argparse.Namespace, default_split_point: str) -> Plan:
+def plan_of(options: argparse.Namespace, default_split_point: str, calibrated: Collection[str] = ()) -> Plan:
     """The plan that these options ask for; without --weight-bits, a packed head has its own in place of the plan's.
+
+    Args:
+        options: the words.
+        default_split_point: without --split-point.
+        calibrated: split points at which codec `klt` is calibrated; none while no model is loaded.
 
     Raises:
         UsageError: they do not fit each other.
     """
-    values = {
+    try:
+        return plan_from(_values(options, default_split_point), calibrated)
+    except PlanError as error:
+        raise UsageError(str(error)) from None
+
+
+def why_not_klt(options: argparse.Namespace, default_split_point: str, calibrated: Collection[str]) -> str:
+    """Why features are coded by `plain` although nobody named it, as one sentence; empty where they are not.
+
+    Args:
+        options, default_split_point, calibrated: as `plan_of` has taken them.
+    """
+    return why_plain(_values(options, default_split_point), calibrated)
+
+
+def _values(options: argparse.Namespace, default_split_point: str) -> dict[str, ParameterValue]:
+    return {
         "split_point": options.split_point or default_split_point,
         "weight_bits": Plan().weight_bits if options.weight_bits is None else options.weight_bits,
         "feature_bits": options.feature_bits,
         "codec": options.codec,
     }
-    try:
-        return plan_from(values)
-    except PlanError as error:
-        raise UsageError(str(error)) from None

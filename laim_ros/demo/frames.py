@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from laim_ros.records import UNKNOWN_SEQUENCE
+from laim_ros.records import UNKNOWN_SEQUENCE, coded_as, coded_in_words
 from laim_ros.scenes import Scene, SceneError, caption_truth
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class FramePlan(NamedTuple):
 
     Attributes:
         split_point: last stage run on the robot.
-        sent_as: the picture codec, the bits per element, or a dash where nothing is sent.
+        sent_as: bits per element and codec, or codec and quality, or a dash where nothing is sent; see `coded_as`.
         weights: bits per weight of the robot's half, or a dash where it runs nothing.
     """
 
@@ -83,20 +83,15 @@ class FramePlan(NamedTuple):
 def plan_in_force(split_point: str, weight_bits: int, feature_bits: int, codec: str) -> FramePlan:
     """These figures as words."""
     weights = "–" if split_point == "input" or not weight_bits else str(weight_bits)
-    return FramePlan(split_point, plan_detail(split_point, feature_bits, codec), weights)
+    return FramePlan(split_point, coded_as(split_point, feature_bits, codec), weights)
 
 
-def plan_detail(split_point: str, feature_bits: int, codec: str) -> str:
-    """What is sent, in a word: the picture codec at `input`, nothing at `output`, else the bits per element."""
-    return {"input": codec, "output": "–"}.get(split_point, str(feature_bits))
-
-
-def plan_words(split_point: str, detail: str, weights: str = "") -> str:
-    """A plan in words, such as `qformer, 8 bits, weights 4 bits`; weights of 32 bits go without saying."""
+def plan_words(split_point: str, sent_as: str, weights: str = "") -> str:
+    """A plan in words, such as `qformer, 2 bits (klt), weights 4 bits`; weights of 32 bits go without saying."""
     quantized = f", weights {weights} bits" if weights.isdigit() and weights != "32" else ""
     if split_point == "output":
         return f"all on the robot{quantized}"
-    return (f"{split_point}, {detail} bits" if detail.isdigit() else f"{split_point}, {detail}") + quantized
+    return f"{split_point}, {coded_in_words(sent_as)}{quantized}"
 
 
 @dataclass(slots=True)

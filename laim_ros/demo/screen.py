@@ -79,7 +79,7 @@ class PlainScreen:
     def begin(self, seconds: float) -> None:
         self._print(f"captions flow; showing them for {seconds:g} s")
         self._print(
-            f"{'time':>6}   {'caption':<52} {'split':<8} {'bits':<6} {'weights':<7} {'bytes':>7}"
+            f"{'time':>6}   {'caption':<52} {'split':<8} {'sent as':<8} {'weights':<7} {'bytes':>7}"
             "  robot   link   edge [ms]"
         )
 
@@ -93,12 +93,12 @@ class PlainScreen:
         pass
 
     def show(self, frame: Frame, elapsed_s: float) -> None:
-        split_point, detail, weights = frame.plan
+        split_point, sent_as, weights = frame.plan
         given = _shortened(frame.error or frame.caption or "(no words)", 52)
         times = " ".join(f"{milliseconds(value):>6}" for value in (frame.robot_s, frame.link_s, frame.edge_s))
         mark = "✓" if frame.right else "✗"
         self._print(
-            f"{elapsed_s:5.1f}s {mark} {given:<52} {split_point:<8} {detail:<6} {weights:<7} "
+            f"{elapsed_s:5.1f}s {mark} {given:<52} {split_point:<8} {sent_as:<8} {weights:<7} "
             f"{frame.packet_bytes:>7} {times}"
         )
         if not frame.right and frame.true_caption:
@@ -231,9 +231,9 @@ def frame_table(wide: bool, width: int) -> Table:
     table.add_column("", width=1)
     if wide:
         table.add_column("split", no_wrap=True, width=7)
-        table.add_column("bits", justify="right", no_wrap=True, width=6)
+        table.add_column("sent as", justify="right", no_wrap=True, width=8)
     else:
-        table.add_column(Text.assemble("split\n", ("bits", "dim")), no_wrap=True, width=7)
+        table.add_column(Text.assemble("split\n", ("sent as", "dim")), no_wrap=True, width=8)
     table.add_column("bytes", justify="right", no_wrap=True, width=6)
     for part in ("robot", "link", "edge"):
         table.add_column(f"{part}\nms", justify="right", no_wrap=True, width=5)
@@ -242,15 +242,14 @@ def frame_table(wide: bool, width: int) -> Table:
 
 def frame_row(frame: Frame, elapsed_s: float, wide: bool, width: int) -> list[RenderableType]:
     """Cells of one frame."""
-    split_point, detail, _ = frame.plan
+    split_point, sent_as, _ = frame.plan
     given = Text(frame.error or frame.caption or "(no words)", "green" if frame.right else "red")
     truth = Text(frame.true_caption, "" if wide else "dim")
-    bits = detail if wide else Text(f"{detail} bits" if detail.isdigit() else detail, "dim")
     return [
         *([f"{elapsed_s:.1f} s"] if width >= _WITH_TIME else []),
         *([truth, given] if wide else [Text("\n").join([given, truth])]),
         _TICK if frame.right else _CROSS,
-        *([split_point, bits] if wide else [Text("\n").join([Text(split_point), bits])]),
+        *([split_point, sent_as] if wide else [Text("\n").join([Text(split_point), Text(sent_as, "dim")])]),
         f"{frame.packet_bytes:,}",
         *(milliseconds(value) for value in (frame.robot_s, frame.link_s, frame.edge_s)),
     ]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from laim_ros.bringup import command_line
-from laim_ros.demo.frames import Frame, Matcher, plan_detail, plan_words
+from laim_ros.demo.frames import Frame, Matcher, plan_words
 from laim_ros.demo.link import goodput_words, phase_at
 from laim_ros.demo.questions import Answered, Questioner
 from laim_ros.demo.screen import Screen
@@ -22,7 +22,7 @@ from laim_ros.demo.sheet import Album, thumbnail
 from laim_ros.demo.timeline import Timeline
 from laim_ros.parameters import DEFAULT_PICTURE_CODEC, ParameterValue
 from laim_ros.processes import Child, end_all, exit_in_words
-from laim_ros.records import PlanReport
+from laim_ros.records import PlanReport, coded_as
 
 _POLL_S = 0.05
 _STALL_S = 30.0
@@ -322,10 +322,11 @@ class Session:
 
 
 def step_words(step: PlanStep) -> str:
-    """A plan in words."""
+    """A plan in words; what codec `auto` is for features, the robot knows, and the frames tell."""
     codec = DEFAULT_PICTURE_CODEC if step.codec == "auto" else step.codec
-    detail = plan_detail(step.split_point, step.feature_bits, codec)
-    return plan_words(step.split_point, detail, str(step.weight_bits or ""))
+    unknown = step.codec == "auto" and step.split_point not in ("input", "output")
+    sent_as = str(step.feature_bits) if unknown else coded_as(step.split_point, step.feature_bits, codec)
+    return plan_words(step.split_point, sent_as, str(step.weight_bits or ""))
 
 
 def isolate() -> None:

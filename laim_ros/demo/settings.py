@@ -46,8 +46,8 @@ class PlanStep:
 TOUR: tuple[PlanStep, ...] = (
     PlanStep("qformer", 8),
     PlanStep("qformer", 2),
-    PlanStep("vit.2", 8),
-    PlanStep("qformer", 8, weight_bits=4),
+    PlanStep("vit.2", 2),
+    PlanStep("qformer", 2, weight_bits=4),
     PlanStep("input", codec="jpeg90"),
 )
 """Few bytes, fewer bytes, little work on the robot, less memory for it, none: what the planner chooses among.

@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw
 
 from laim_ros.demo.frames import Frame
 from laim_ros.drawing import contact_sheet, fitted, write_line
+from laim_ros.records import coded_in_words
 
 TILE_WIDTH, PICTURE_HEIGHT = 400, 300
 _TEXT_HEIGHT = 96
@@ -114,10 +115,10 @@ def _tile(frame: Frame) -> np.ndarray:
 
 
 def _figures(frame: Frame) -> str:
-    split_point, detail, weights = frame.plan
+    split_point, sent_as, weights = frame.plan
     parts = [split_point]
     if split_point != "output":
-        parts.append(f"{detail} bits" if detail.isdigit() else detail)
+        parts.append(coded_in_words(sent_as))
     if weights.isdigit():
         parts.append(f"weights {weights} bits")
     parts.append(f"{frame.packet_bytes:,} bytes")

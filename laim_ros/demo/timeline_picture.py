@@ -15,6 +15,7 @@ from laim_ros.demo.link import goodput_words
 from laim_ros.demo.timeline import Timeline
 from laim_ros.drawing import text_width_px, write_line
 from laim_ros.planning.reasons import seconds_in_words
+from laim_ros.records import coded_in_words
 
 _FINE = 2
 """Everything is drawn so much larger and shrunk: Pillow's lines have no smooth edges of their own."""
@@ -130,7 +131,7 @@ class _Drawing:
             left, right = self._x(at_s), max(self._x(until_s), self._x(at_s) + 3)
             self._box(left, level + 4, right, level + _LANE - 4, colour)
             plan = plan_in_force(report.split_point, report.weight_bits, report.feature_bits, report.codec)
-            words = f"{plan.sent_as} bits" if plan.sent_as.isdigit() else plan.sent_as.replace("–", "nothing sent")
+            words = coded_in_words(plan.sent_as).replace("–", "nothing sent")
             words += f" · weights {plan.weights} bits" if plan.weights.isdigit() and plan.weights != "32" else ""
             if right - left > 40:
                 self._words(left + 8, level + 8, words, right - left - 12, _WHITE)

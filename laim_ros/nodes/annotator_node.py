@@ -19,7 +19,7 @@ from laim_ros.nodes.lifecycle import LaimNode, run
 from laim_ros.nodes.messages import MessageError
 from laim_ros.nodes.worker import ThrottledLog, Worker
 from laim_ros.parameters import ANNOTATOR
-from laim_ros.records import FrameResult
+from laim_ros.records import FrameResult, coded_as, coded_in_words
 
 _LOOK_FOR_SUBSCRIBERS_S = 0.2
 
@@ -158,7 +158,7 @@ def _plan_in_words(result: FrameResult) -> str:
         return "hardly changed: as before"
     if not result.split_point:
         return ""
-    coding = result.codec if result.split_point == "input" else f"{result.feature_bits} bits"
+    coding = coded_in_words(coded_as(result.split_point, result.feature_bits, result.codec))
     sent = [] if result.split_point == "output" else [coding, f"{result.packet_bytes} bytes sent"]
     return " · ".join([f"split at {result.split_point}", f"weights {result.weight_bits} bits", *sent])
 

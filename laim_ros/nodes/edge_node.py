@@ -78,6 +78,7 @@ class EdgeNode(LaimNode):
         self.get_logger().info(
             f"{model.name}: stages after {model.first}, {model.weight_bytes / 1e6:.1f} MB of weights on {model.device}"
         )
+        self.get_logger().info(half.codecs.source)
 
     def activate(self) -> None:
         """Begins to look for robots and to finish their packets."""
@@ -139,7 +140,7 @@ class EdgeNode(LaimNode):
         return [name.removesuffix(ending) for name in named if self.count_publishers(name)]
 
     def _open(self, namespace: str) -> RobotPort:
-        profile = profile_of(self.values["model"], self._half.model, self._costs)
+        profile = profile_of(self.values["model"], self._half, self._costs)
         return RobotPort(self, namespace, profile, check=self._half.check, ready=self._seat, refused=self._refuse)
 
     # Callbacks: none of them waits.
@@ -171,7 +172,7 @@ class EdgeNode(LaimNode):
                 continue
             decoding_s = time.perf_counter()
             try:
-                features = self._half.decode(packet.stream, packet.payload)
+                features = self._half.decode(packet.stream, packet.payload, packet.sequence)
             except CodecError as error:
                 self._refuse(packet.port, packet.header, str(error), packet.sequence)
                 continue

@@ -137,7 +137,10 @@ class PlannerNode(LaimNode):
             if self._planner is None:
                 return
             try:
-                trouble = self._facts.take(who, messages.profile_from(message))
+                profile = messages.profile_from(message)
+                trouble = self._facts.take(who, profile)
+                if who == "robot":
+                    self._take_calibrated(profile.calibrated)
             except MessageError as error:
                 trouble = f"laim/{who}_profile: {error}"
             if trouble:
@@ -149,6 +152,14 @@ class PlannerNode(LaimNode):
             self._robot.read_again()  # a robot that has begun anew has a profile to tell
 
         return take
+
+    def _take_calibrated(self, calibrated: tuple[str, ...]) -> None:
+        before, self._robot.calibrated = self._robot_plan, calibrated
+        plan = self._robot_plan
+        if plan != before:  # the robot's codec auto is now known to be another one; nobody has changed it
+            self._in_force = plan
+            if self._planner.plan == before:
+                self._begin_from(plan)
 
     def _tell_facts(self) -> None:
         before, self._quality = self._quality, self._facts.tell(self._planner, self._settings.quality)

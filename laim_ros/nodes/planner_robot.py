@@ -61,14 +61,15 @@ class RobotParameters:
 
     Attributes:
         name: fully qualified name of the robot.
-        plan: in force; None until it was read.
+        calibrated: split points at which the robot has codec `klt` calibrated, by its profile: there `auto` is that.
         deadline_s, probe_period_s: in force; 0 until they were read.
         trouble: why nothing can be read or set; empty if it can.
     """
 
     def __init__(self, node: Node, robot: str, group: CallbackGroup) -> None:
         self.name = node.resolve_topic_name(robot)
-        self.plan: Plan | None = None
+        self.calibrated: tuple[str, ...] = ()
+        self._plan_values: Mapping[str, ParameterValue] | None = None
         self.deadline_s = self.probe_period_s = 0.0
         self.trouble = f"no robot answers at {self.name}"
         self._node = node
@@ -89,6 +90,11 @@ class RobotParameters:
         self._node.destroy_subscription(self._events)
         self._node.destroy_client(self._get)
         self._node.destroy_client(self._set)
+
+    @property
+    def plan(self) -> Plan | None:
+        """In force; None until it was read."""
+        return None if self._plan_values is None else plan_from(self._plan_values, self.calibrated)
 
     @property
     def ready(self) -> bool:
@@ -155,7 +161,7 @@ class RobotParameters:
         return Answer(self._asked, response.result.reason or "it says no more")
 
     def _values(self) -> dict[str, ParameterValue]:
-        return {**plan_values(self.plan), "deadline_s": self.deadline_s, "probe_period_s": self.probe_period_s}
+        return {**self._plan_values, "deadline_s": self.deadline_s, "probe_period_s": self.probe_period_s}
 
     def _read(self, found: list[ParameterValue | None]) -> None:
         if len(found) != len(_READ) or None in found:
@@ -168,7 +174,8 @@ class RobotParameters:
             self.trouble = f"{self.name} has parameters that make no plan ({error})"
 
     def _take(self, values: Mapping[str, ParameterValue]) -> None:
-        self.plan = plan_from(values)
+        plan_from(values, self.calibrated)  # or they make no plan
+        self._plan_values = {name: values[name] for name in _PLAN}
         self.deadline_s, self.probe_period_s = float(values["deadline_s"]), float(values["probe_period_s"])
 
     def _on_event(self, event: ParameterEvent) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import TypeVar
 
 from laim_ros.parameters import ParameterValue, ParameterValueError
-from laim_ros.plan import BIT_WIDTHS, FEATURE_CODECS, Plan, picture_format
+from laim_ros.plan import BIT_WIDTHS, Plan, is_feature_codec, picture_format
 from laim_ros.planning import Allowed, Goals
 
 _Item = TypeVar("_Item")
@@ -72,6 +72,6 @@ def _bits(word: str) -> int:
 
 
 def _codec(word: str) -> str:
-    if word not in FEATURE_CODECS:
+    if not is_feature_codec(word):
         picture_format(word)
     return word

@@ -13,11 +13,13 @@ from laim_ros.nodes import messages, qos
 from laim_ros.records import FrameResult, LinkReport, Profile
 
 if TYPE_CHECKING:  # PyTorch takes seconds to import, and nodes are on the graph before
-    from laim_ros.models import SplitModel
+    from laim_ros.coinference import EdgeHalf, RobotHalf
 
 
-def profile_of(name: str, model: SplitModel, costs: str) -> Profile:
+def profile_of(name: str, half: RobotHalf | EdgeHalf, costs: str) -> Profile:
     """What a machine can do with the part of a model that it loaded under `name`, and what that costs (JSON)."""
+    model, calibrations = half.model, half.codecs.calibrations
+    calibrated = (point for point in model.split_points if point in calibrations)
     return Profile(
         model=name,
         model_id=model.model_id,
@@ -29,6 +31,7 @@ def profile_of(name: str, model: SplitModel, costs: str) -> Profile:
         weight_bytes=model.weight_bytes,
         weight_bits=model.weight_bits,
         engine=model.engine,
+        calibrations=" ".join(f"{point}={calibrations[point].digest}" for point in calibrated),
         costs=costs,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
@@ -13,6 +14,7 @@ from rclpy.parameter import Parameter as RosParameter
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
 
+from laim_ros.codec import CodecError
 from laim_ros.nodes import messages, qos
 from laim_ros.nodes.head_switch import HeadSwitch, open_half
 from laim_ros.nodes.images import ImageError, compressed_to_rgb, to_rgb
@@ -48,7 +50,9 @@ class RobotNode(LaimNode):
             lambda text: self.get_logger().warning(text),
         )
         super().__init__("robot", ROBOT)
+        self._reading = threading.Lock()
         self._settings = RobotSettings.read(self.values)
+        self._said_plain: set[str] = set()
         self._questions = Questions()
         self._warn = ThrottledLog(self.get_logger().warning)
         self._sender = PacketSender(self)
@@ -74,6 +78,10 @@ class RobotNode(LaimNode):
     def configure(self) -> None:
         """Loads the stages up to `last_split`, runs them once, and measures what they cost."""
         self._half = open_half(self.values, self._settings.plan, self.get_fully_qualified_name())
+        self._said_plain.clear()
+        self.get_logger().info(self._half.codecs.source)
+        self._read_settings()
+        self._half.check(self._settings.plan)  # also of what has been set meanwhile
         self._open_power()
         self._costs = robot_costs(self._half, self.values, self._power, self.get_logger())
         self._switch = HeadSwitch(self._half, self._on_switched, self.get_logger().error)
@@ -93,6 +101,7 @@ class RobotNode(LaimNode):
     def activate(self) -> None:
         """Subscribes to the camera and starts the worker."""
         self._reset()
+        self._sender.begin()
         self._power.begin()
         self._watch.begin(self._ledger)
         self._worker = Worker(self._work, self._on_work_failed, pause_s=self._pause_s)
@@ -126,13 +135,14 @@ class RobotNode(LaimNode):
             switch.close()
         self._power.close()
         self._half = None
+        self._read_settings()
 
     def _on_switched(self, seconds: float) -> None:
         self._tell_model(f"another head, loaded in {seconds:.1f} s")
 
     def _tell_model(self, what: str) -> None:
         model = self._half.model
-        publish_profile(self, self._profile, profile_of(self.values["model"], model, self._costs))
+        publish_profile(self, self._profile, profile_of(self.values["model"], self._half, self._costs))
         self.get_logger().info(
             f"{model.name}: {what}; {model.weight_bits} bits per weight, {model.weight_bytes / 1e6:.1f} MB of weights, "
             f"engine {model.engine} on {model.device}"
@@ -146,14 +156,16 @@ class RobotNode(LaimNode):
 
     def check_parameters(self, values: Mapping[str, ParameterValue]) -> None:
         """Refuses plans that this robot cannot carry out."""
-        settings, half = RobotSettings.read(values), self._half
+        half = self._half
+        settings = RobotSettings.read(values, () if half is None else half.codecs.calibrations)
         self._power.check(settings.plan.robot_clock_hz)
         if half is not None:
             half.check(settings.plan)
 
     def parameters_changed(self, values: Mapping[str, ParameterValue], names: Set[str]) -> None:
         """Takes effect from the next frame on, or when the head with other weights is loaded."""
-        before, self._settings = self._settings, RobotSettings.read(values)
+        before = self._settings
+        self._read_settings()
         worker, switch = self._worker, self._switch
         if worker is not None:
             worker.wake()
@@ -164,6 +176,16 @@ class RobotNode(LaimNode):
             half, plan = self._half, self._settings.plan
             plan = plan if half is None else replace(plan, weight_bits=half.bits_for(plan.weight_bits))
             self.get_logger().info(f"plan: {in_words(plan)}")
+
+    def _read_settings(self) -> None:
+        """Takes the parameters as they are now: codec `auto` depends on the model that is loaded."""
+        with self._reading:  # the thread that configures, and the one that sets parameters: the later has the newest
+            half = self._half
+            self._settings = RobotSettings.read(self.values, () if half is None else half.codecs.calibrations)
+            why_plain = "" if half is None else self._settings.why_plain
+            if why_plain and why_plain not in self._said_plain:
+                self._said_plain.add(why_plain)
+                self.get_logger().warning(why_plain)
 
     # Callbacks: none of them waits.
 
@@ -199,12 +221,16 @@ class RobotNode(LaimNode):
         report = self._ledger.settle(result, messages.stamp_of(message.header), now_s, self._settings.deadline_s)
         if result.error:
             self._health.refused(result.error, now_s)
+            self._outcomes.repeater.refused(result.sequence)
+            self._sender.references.lost(None if result.sequence == UNKNOWN_SEQUENCE else result.sequence)
+            self._warn(f"a packet was refused: {result.error}", figures_matter=False)
         if report is None:
             return
         self._links.publish(message.header, report)
         if report.probe:
             self._watch.probe_came(report)
             return
+        self._sender.references.confirmed(result.sequence)
         self._links.plot(report.latency_s)
         self._watch.frame_came()
         self._ask_again()
@@ -235,9 +261,7 @@ class RobotNode(LaimNode):
         settings = settings.with_weight_bits(ran.weight_bits)
         questions = self._questions.take()
         now_s = time.perf_counter()
-        if not questions and self._outcomes.repeater.same_as_last(
-            features, settings.prompt, settings.min_change, now_s
-        ):
+        if not questions and self._outcomes.repeater.same_as_last(features, settings.asked, settings.min_change, now_s):
             repeated = self._outcomes.repeater.result_or_hold(frame)
             if repeated is not None:
                 self._outcomes.repeat(frame, repeated)
@@ -248,7 +272,7 @@ class RobotNode(LaimNode):
             self._finish_here(turn, features, prompts, frame, settings)
             return
         sequence = self._sender.send(self._half, self._ledger, turn, features, prompts, settings, questions)
-        self._outcomes.repeater.sent(sequence, features, settings.prompt, now_s)
+        self._outcomes.repeater.sent(sequence, features, settings.asked, now_s)
         self._ask_again()
 
     def _finish_here(
@@ -260,13 +284,14 @@ class RobotNode(LaimNode):
         texts = self._half.finish(features, prompts, generation)
         plan = {"split_point": settings.plan.split_point, "weight_bits": settings.plan.weight_bits}
         sequence = self._sender.next_sequence()
-        self._outcomes.repeater.sent(sequence, features, settings.prompt, time.perf_counter())
+        self._outcomes.repeater.sent(sequence, features, settings.asked, time.perf_counter())
         result = FrameResult(tuple(texts), tuple(prompts), sequence, **plan)
         self._outcomes.publish(frame, result, turn.done(sequence, settings.plan))
 
     def _on_work_failed(self, frames: list[Frame], error: Exception) -> None:
-        reason = f"frame lost: {type(error).__name__}: {error}"
-        self._warn(reason)
+        cannot_be_coded = isinstance(error, CodecError)
+        reason = f"frame not sent: {error}" if cannot_be_coded else f"frame lost: {type(error).__name__}: {error}"
+        self._warn(reason, figures_matter=not cannot_be_coded)
         for frame in frames:
             self._outcomes.publish(frame, FrameResult(error=reason, sequence=UNKNOWN_SEQUENCE))
 

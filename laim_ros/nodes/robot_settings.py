@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 import numpy as np
 
+from laim_ros.codec.packet import HEADER_BYTES
 from laim_ros.codec.stream import MAX_PROMPT_CHARACTERS
 from laim_ros.nodes.ledger import Question
-from laim_ros.parameters import ParameterValue, ParameterValueError, check_template, plan_from
+from laim_ros.parameters import ParameterValue, ParameterValueError, check_template, plan_from, why_plain
 from laim_ros.plan import Plan
 from laim_ros.records import FrameResult
 
@@ -31,9 +33,16 @@ _MOST_HELD_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class RobotSettings:
-    """The live parameters, read once per frame so that a frame never mixes old and new ones."""
+    """The live parameters, read once per frame so that a frame never mixes old and new ones.
+
+    Attributes:
+        why_plain: why codec `auto` is `plain`; empty where it is not.
+    """
 
     plan: Plan
+    why_plain: str
+    predictive: bool
+    max_packet_bytes: int
     prompt: str
     template: str
     rate_hz: float
@@ -42,8 +51,12 @@ class RobotSettings:
     probe_period_s: float
 
     @classmethod
-    def read(cls, values: Mapping[str, ParameterValue]) -> RobotSettings:
+    def read(cls, values: Mapping[str, ParameterValue], calibrated: Collection[str] = ()) -> RobotSettings:
         """The settings in the robot's parameters.
+
+        Args:
+            values: the parameters.
+            calibrated: split points at which codec `klt` is calibrated; none while no model is loaded.
 
         Raises:
             ValueError: values that do not fit each other; the message says what would.
@@ -55,8 +68,16 @@ class RobotSettings:
         for name, most in longest.items():
             if len(values[name]) > most:
                 raise ParameterValueError(f"{name} takes at most {most} characters, not {len(values[name])}")
+        if 0 < values["max_packet_bytes"] <= HEADER_BYTES:
+            raise ParameterValueError(
+                f"max_packet_bytes takes 0 (no limit) or more than {HEADER_BYTES}, which the header has already, not "
+                f"{values['max_packet_bytes']}"
+            )
         return cls(
-            plan=plan_from(values),
+            plan=plan_from(values, calibrated),
+            why_plain=why_plain(values, calibrated),
+            predictive=values["predictive"],
+            max_packet_bytes=values["max_packet_bytes"],
             prompt=values["prompt"],
             template=check_template(values["question_template"]),
             rate_hz=values["rate_hz"],
@@ -68,6 +89,11 @@ class RobotSettings:
     def with_weight_bits(self, weight_bits: int) -> RobotSettings:
         """The same for a frame that went through a head of so many bits per weight, whatever is wanted."""
         return replace(self, plan=replace(self.plan, weight_bits=weight_bits))
+
+    @property
+    def asked(self) -> Hashable:
+        """What a result depends on beside the picture: another one is wanted where this changes."""
+        return self.prompt, replace(self.plan, robot_clock_hz=0.0)
 
 
 class Questions:
@@ -111,28 +137,29 @@ class Repeater(Generic[_Frame]):
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._features: np.ndarray | None = None
-        self._prompt = ""
+        self._asked: Hashable = None
         self._sequence = 0
         self._sent_s = 0.0
         self._result: FrameResult | None = None
         self._held: _Frame | None = None
 
-    def sent(self, sequence: int, features: np.ndarray, prompt: str, now_s: float) -> None:
-        """Remembers the frame that was sent (or finished here) last."""
+    def sent(self, sequence: int, features: np.ndarray, asked: Hashable, now_s: float) -> None:
+        """Remembers the frame that was sent (or finished here) last, and what was asked of it, such as its prompt."""
         with self._lock:
-            self._sequence, self._features, self._prompt, self._sent_s = sequence, features, prompt, now_s
+            self._sequence, self._features, self._asked, self._sent_s = sequence, features, asked, now_s
             self._result = self._held = None
 
-    def same_as_last(self, features: np.ndarray, prompt: str, min_change: float, now_s: float) -> bool:
+    def same_as_last(self, features: np.ndarray, asked: Hashable, min_change: float, now_s: float) -> bool:
         """Whether the result of the last frame sent, known or under way, holds for these features too.
 
         It does where the mean absolute change is below `min_change` times the mean magnitude of that frame's features,
-        and the prompt is the same. A result that has been under way for long may never come: then it does not.
+        and the same is asked. Features are compared as they were before any codec, so that a coarse one neither hides a
+        change nor makes one. A result that has been under way for long may never come: then it does not hold.
         """
         with self._lock:
             before = self._features
             overdue = self._result is None and now_s - self._sent_s > _MOST_HELD_S
-            if not min_change or before is None or overdue or before.shape != features.shape or prompt != self._prompt:
+            if not min_change or before is None or overdue or before.shape != features.shape or asked != self._asked:
                 return False
         before = before.astype(np.float32)
         change = float(np.abs(features - before).mean())
@@ -145,6 +172,12 @@ class Repeater(Generic[_Frame]):
                 self._held = frame
                 return None
             return replace(self._result, repeated=True)
+
+    def refused(self, sequence: int) -> None:
+        """An edge refused the frame: if it was the last one, the next is sent, unless another edge has a result."""
+        with self._lock:
+            if sequence == self._sequence:
+                self._sent_s = -math.inf
 
     def finished(self, result: FrameResult) -> tuple[_Frame, FrameResult] | None:
         """Remembers a result; returns the frame that waited for it, if one did, and the result marked as repeated."""

@@ -12,6 +12,7 @@ from rclpy.node import Node
 from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Header, String
 
+from laim_ros.codec.prediction import References
 from laim_ros.nodes import messages, qos
 from laim_ros.nodes.ledger import Ledger, Question, SentFrame
 from laim_ros.nodes.robot_power import EnergySpan
@@ -55,7 +56,11 @@ class Turn:
 
 
 class PacketSender:
-    """Publishes packets of one robot, and the description of their stream before the first that needs it."""
+    """Publishes packets of one robot, and the description of their stream before the first that needs it.
+
+    Attributes:
+        references: to be told what becomes of the frames.
+    """
 
     def __init__(self, node: Node) -> None:
         events = qos.publisher_events(node, "laim/features")
@@ -65,6 +70,11 @@ class PacketSender:
         self._streams = node.create_publisher(String, "laim/stream", qos.STREAM)
         self._published_stream_id: int | None = None
         self._sequence = 0
+        self.references = References()
+
+    def begin(self) -> None:
+        """Begins anew: whoever listens now may not have what another edge has decoded."""
+        self.references = References()
 
     @property
     def topic(self) -> str:
@@ -95,12 +105,16 @@ class PacketSender:
         """Publishes one frame and enters it in the ledger; returns its sequence number.
 
         Raises:
-            CodecError: the features cannot be coded.
+            CodecError: the features cannot be coded, or not in as few bytes as are allowed.
         """
-        stream = half.describe(settings.plan, prompts, settings.deadline_s)
-        sequence = self.next_sequence()
-        packet = half.pack(stream, sequence, features, turn.received_s)
-        stream_id = stream.stream_id
+        stream = half.describe(settings.plan, prompts, settings.deadline_s, settings.predictive)
+        stream_id, sequence, references = stream.stream_id, self.next_sequence(), self.references
+        reference = references.next(stream_id) if stream.predictive else None
+        packet = half.pack(
+            stream, sequence, features, turn.received_s, reference=reference, most_bytes=settings.max_packet_bytes
+        )
+        if stream.predictive:
+            references.sent(stream_id, sequence, reference)
         if stream_id != self._published_stream_id:
             # Also when an older stream is taken up again, so that the latest kept one is always the one in use.
             self._streams.publish(String(data=stream.to_json()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 import traceback
@@ -9,6 +10,8 @@ from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
 _Item = TypeVar("_Item")
+
+_FIGURES = re.compile(r"\d+")
 
 
 class NewestWins(Generic[_Item]):
@@ -114,21 +117,25 @@ class ThrottledLog:
         self._period_began_s = time.monotonic()
         self._lock = threading.Lock()
 
-    def __call__(self, text: str) -> None:
-        """Logs `text`, unless it was logged in this period or the period is full."""
-        with self._lock:
-            self._pass_or_count(text)
+    def __call__(self, text: str, figures_matter: bool = True) -> None:
+        """Logs `text`, unless it was logged in this period or the period is full.
 
-    def _pass_or_count(self, text: str) -> None:
+        Args:
+            text: to be logged.
+            figures_matter: False where texts that differ in their figures alone count as the same.
+        """
+        with self._lock:
+            self._pass_or_count(text, text if figures_matter else _FIGURES.sub("#", text))
+
+    def _pass_or_count(self, text: str, key: str) -> None:
         now_s = time.monotonic()
         if now_s - self._period_began_s > self._period_s:
             more = sum(self._held_back.values())
             if more:
                 self._log(f"{more} more such messages in the last {now_s - self._period_began_s:.0f} s")
             self._held_back, self._period_began_s = {}, now_s
-        if text in self._held_back or len(self._held_back) >= self._most:
-            key = text if text in self._held_back else next(iter(self._held_back))
-            self._held_back[key] += 1
+        if key in self._held_back or len(self._held_back) >= self._most:
+            self._held_back[key if key in self._held_back else next(iter(self._held_back))] += 1
             return
-        self._held_back[text] = 0
+        self._held_back[key] = 0
         self._log(text)

@@ -9,15 +9,20 @@ from laim_ros.plan import Plan
 ALL_BITS = (1, 2, 3, 4, 5, 6, 7, 8, 16, 32)
 
 
-def feature_stream(shape, bits, **fields):
+def feature_stream(shape, bits, codec="plain", **fields):
     return StreamDescription(
         wire=WIRE_VERSION,
         robot="robot",
         model_id="0123abcd",
-        plan=Plan(feature_bits=bits),
+        plan=Plan(feature_bits=bits, codec=codec),
         shape=tuple(shape),
         **fields,
     )
+
+
+def klt_stream(calibration, shape, codec="klt", bits=4, **fields):
+    """A stream by codec `klt`; `calibration` is that of its features."""
+    return feature_stream(shape, bits, codec=codec, calibration=calibration.digest, **fields)
 
 
 def picture_stream(height, width, quality=90):

@@ -75,9 +75,9 @@ def test_what_does_not_fit_the_header_is_refused(fields):
         (b"\x89PNG\r\n\x1a\n" + bytes(100), "not from laim_ros"),
         (
             GOOD[:2] + bytes([WIRE_VERSION + 1]) + GOOD[3:],
-            r"wire version 2, this side speaks 1; update .*\(this side\)",
+            rf"wire version {WIRE_VERSION + 1}, this side speaks {WIRE_VERSION}; update .*\(this side\)",
         ),
-        (GOOD[:2] + b"\0" + GOOD[3:], r"wire version 0, this side speaks 1; update .*\(the sender\)"),
+        (GOOD[:2] + b"\0" + GOOD[3:], rf"wire version 0, this side speaks {WIRE_VERSION}; update .*\(the sender\)"),
         (GOOD[:-1], "announces 80 bytes of payload, 79 arrived"),
         (GOOD + b"\0", "announces 80 bytes of payload, 81 arrived"),
         (GOOD[:16] + b"\xff\xff\xff\xff" + GOOD[20:], "announces 4294967295 bytes"),

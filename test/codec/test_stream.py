@@ -3,9 +3,10 @@
 import json
 
 import pytest
-from codec_streams import feature_stream, picture_stream
+from codec_streams import feature_stream, klt_stream, picture_stream
 from hypothesis import given
 from hypothesis import strategies as st
+from made_calibration import bell_shaped_calibration
 
 from laim_ros.codec import WIRE_VERSION, CodecError, StreamDescription, codec_for
 from laim_ros.plan import Plan
@@ -16,15 +17,23 @@ plans = st.builds(
     Plan,
     split_point=st.sampled_from(["vit.1", "vit.12", "vision", "qformer"]),
     weight_bits=st.sampled_from([1, 4, 8, 16, 32]),
-    feature_bits=st.sampled_from([1, 4, 8, 16, 32]),
+    feature_bits=st.sampled_from([1, 4, 8]),
+    codec=st.sampled_from(["plain", "klt", "klt12"]),
     robot_clock_hz=st.integers(0, 10**10) | st.floats(0, 1e12),
 )
+
+
+def made_stream(plan, predictive, **fields):
+    return StreamDescription(plan=plan, predictive=predictive and plan.codec != "plain", **fields)
+
+
 streams = st.builds(
-    StreamDescription,
+    made_stream,
     wire=st.just(WIRE_VERSION),
     robot=printable,
     model_id=st.text("0123456789abcdef", min_size=1, max_size=64),
     plan=plans,
+    predictive=st.booleans(),
     shape=st.lists(st.integers(1, 64), min_size=1, max_size=4).map(tuple),
     calibration=st.text("0123456789abcdef", max_size=64),
     prompts=st.lists(text, min_size=1, max_size=8).map(tuple),
@@ -107,6 +116,10 @@ def test_an_older_sender_is_told_to_update():
         ({"prompts": ["\x01" * 1024] * 4}, "more than 16384"),
         ({"deadline_s": -1}, "deadline_s"),
         ({"novelty": 1}, "novelty"),
+        ({"predictive": 1}, "Expected `bool`"),
+        ({"predictive": True}, "codec plain codes every frame by itself, predictive or not"),
+        ({"plan": {"codec": "klt61"}}, "codec 'klt61' does not code features"),
+        ({"plan": {"codec": "klt", "feature_bits": 16}}, "feature_bits 16 is more than codec klt takes"),
         ({"plan": None}, "Expected `object`"),
         ({"plan": {"split_point": "vit.0"}}, "split_point 'vit.0' is none of"),
         ({"plan": {"feature_bits": 9}}, "feature_bits 9 is none of"),
@@ -221,3 +234,17 @@ def test_any_value_of_any_field_of_the_plan_is_parsed_or_refused(name, value):
 def test_each_plan_gets_its_codec():
     assert codec_for(feature_stream((8, 128), 4)).name == "plain"
     assert codec_for(picture_stream(96, 96, 75)).name == "jpeg75"
+    calibration = bell_shaped_calibration((4, 6))
+    for codec in ("klt", "klt12"):
+        assert codec_for(klt_stream(calibration, (4, 6), codec), calibration).name == codec
+
+
+def test_codec_klt_needs_the_very_calibration_of_its_stream():
+    calibration, other = (bell_shaped_calibration((4, 6), seed) for seed in (0, 1))
+    stream = klt_stream(calibration, (4, 6))
+    with pytest.raises(CodecError, match="there is none here; make one with `laim calibrate`"):
+        codec_for(stream)
+    with pytest.raises(CodecError, match=f"calibration {calibration.digest}, here is {other.digest}; give both sides"):
+        codec_for(stream, other)
+    with pytest.raises(CodecError, match="for 24 elements, the stream has 25"):
+        codec_for(klt_stream(calibration, (5, 5)), calibration)

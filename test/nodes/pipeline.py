@@ -7,10 +7,12 @@ import functools
 import itertools
 import math
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -25,6 +27,8 @@ from laim_ros.nodes.dds import give_images_room
 from laim_ros.nodes.images import compressed_message, rgb_message
 from laim_ros.records import FrameResult, LinkReport
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "codec"))
+
 # Before the first context of this process, or raw images on their way to the nodes are lost.
 give_images_room()
 
@@ -37,12 +41,30 @@ _frames = itertools.count(1)
 
 @functools.cache
 def random_model(seed: int = 8) -> str:
-    """Folder of a small random model, gone when this process ends; with seed 8, captions differ and none is empty."""
+    """Folder of a small random model, gone when this process ends; with seed 8, captions differ and none is empty.
+
+    Codec `klt` is calibrated after its Q-Former.
+    """
     from laim_ros.models.random_checkpoint import make_random_blip2
 
     folder = tempfile.mkdtemp(prefix="laim_ros_test_model_")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return str(make_random_blip2(folder, seed=seed))
+    calibrate(str(make_random_blip2(folder, seed=seed)))
+    return folder
+
+
+def calibrate(folder: str, pictures: int = 16) -> None:
+    """Calibrates codec `klt` after the Q-Former of a model, on so many pictures."""
+    from made_calibration import made_calibration
+
+    from laim_ros.codec.calibration import CODEC_FILE, write_calibrations
+    from laim_ros.coinference import RobotHalf
+    from laim_ros.models import load
+
+    half = RobotHalf(load(folder, last="qformer"), "/robot")
+    features = np.stack([half.features(picture(seed), "qformer")[0] for seed in range(pictures)])
+    made = {"qformer": made_calibration(features)}
+    write_calibrations(Path(folder, CODEC_FILE), half.model.model_id, made, f"{pictures} pictures of the tests")
 
 
 def picture(seed: int, height: int = 48, width: int = 64) -> np.ndarray:

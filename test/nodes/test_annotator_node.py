@@ -175,7 +175,7 @@ def test_bad_images_and_results_cost_one_warning(observer):
 def test_words():
     title, details = in_words(RESULT)
     assert title == "A red ball."
-    plan = "split at qformer · weights 32 bits · 8 bits · 612 bytes sent"
+    plan = "split at qformer · weights 32 bits · 8 bits (plain) · 612 bytes sent"
     assert details == [plan, "42 ms = robot 12 + link 10 + edge 20"]
 
 

@@ -68,6 +68,7 @@ PROFILE = Profile(
     weight_bytes=2**40,
     weight_bits=4,
     engine="onednn",
+    calibrations="vit.1=0123abcd qformer=ff",
     costs='{"machine": "“fast”"}',
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -84,6 +85,8 @@ def test_bounds_in_words():
 )
 def test_plan_of_the_robots_values(changed, plan):
     assert plan_from({**DEFAULTS, **changed}) == plan
+    if plan.split_point in ("vit.2", "qformer"):
+        assert plan_from({**DEFAULTS, **changed}, ("vit.2", "qformer")) == replace(plan, codec="klt")
 
 
 @pytest.mark.parametrize(

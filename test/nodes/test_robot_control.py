@@ -41,7 +41,7 @@ def test_the_very_next_frame_has_the_new_split_point(robot, split_point):
     robot.set(split_point=split_point)
     result = robot.frame(picture(1))
     assert (result.error, result.split_point) == ("", split_point)
-    assert result.codec == ("jpeg90" if split_point == "input" else "plain")
+    assert result.codec == {"input": "jpeg90", "qformer": "klt"}.get(split_point, "plain")
     assert result.texts[0]
 
 
@@ -50,7 +50,7 @@ def test_feature_bits_change_from_frame_to_frame(robot):
     for bits in (1, 4, 8, 16, 32, 2):
         robot.set(feature_bits=bits)
         result = robot.frame(picture(4))
-        assert (result.error, result.feature_bits) == ("", bits)
+        assert (result.error, result.feature_bits, result.codec) == ("", bits, "klt" if bits <= 8 else "plain")
         sizes[bits] = result.packet_bytes
     assert sizes[1] < sizes[4] < sizes[8] < sizes[16] < sizes[32]
 
@@ -85,6 +85,9 @@ def test_the_pictures_quality_matters(robot):
         ("feature_bits", 4.0, ["feature_bits takes an integer, not 4.0"]),
         ("codec", "jpeg75", ["jpeg75", "does not code features", "auto"]),
         ("codec", "zip", ["zip", "plain"]),
+        ("codec", "klt61", ["klt61", "klt1 to klt60"]),
+        ("max_packet_bytes", 24, ["max_packet_bytes", "0 (no limit)"]),
+        ("predictive", 1, ["predictive takes true or false, not 1"]),
         ("rate_hz", -1.0, ["rate_hz", "1000"]),
         ("rate_hz", "fast", ["rate_hz", "number"]),
         ("min_change", 1.5, ["min_change", "Max: 1.0"]),
@@ -102,6 +105,20 @@ def test_refused_values_come_with_a_reason(robot, name, value, reasons):
     reason = robot.refusal(**{name: value})
     assert all(part in reason for part in reasons), reason
     assert robot.observer.get_parameter("/robot", name) == before
+
+
+def test_a_codec_that_cannot_be_had_is_refused_and_auto_says_once_why_it_is_another(running, robot):
+    robot.set(codec="klt")
+    reason = robot.refusal(split_point="vit.2")
+    assert "codec klt is not calibrated at 'vit.2'" in reason
+    assert "feature_bits 16 is more than codec klt takes" in robot.refusal(feature_bits=16)
+    for _ in range(2):
+        robot.set(codec="auto", split_point="vit.2")
+        assert robot.frame(picture(1)).codec == "plain"
+        robot.set(split_point="qformer", codec="klt12")
+        assert robot.frame(picture(1)).codec == "klt12"
+    said = "codec auto: plain, because the model has no calibration of klt at 'vit.2' (it has one at qformer)"
+    assert running.robot_process.output().count(said) == 1
 
 
 def test_a_parameter_that_does_not_exist_is_refused(robot):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
-from laim_ros.nodes.robot_settings import MOST_QUESTIONS, QUESTION_LIFE_S, Questions, Repeater
+from laim_ros.nodes.robot_settings import MOST_QUESTIONS, QUESTION_LIFE_S, Questions, Repeater, RobotSettings
+from laim_ros.parameters import ROBOT
 from laim_ros.records import FrameResult
 
 FEATURES = np.linspace(-1, 1, 32, dtype=np.float32).reshape(4, 8)
@@ -75,6 +78,50 @@ def test_results_of_older_frames_and_refusals_do_not_count():
     assert repeater.result_or_hold("frame") is None
     repeater.finished(result(6))
     assert repeater.result_or_hold("frame").texts == ("a mug",)
+
+
+def test_after_a_refusal_the_next_frame_is_sent_unless_another_edge_has_a_result():
+    """A robot that waited for the result would be silent for a second after each."""
+    repeater = Repeater()
+    repeater.sent(5, FEATURES, "", 0.0)
+    repeater.refused(4)
+    assert same(repeater)
+    repeater.refused(5)
+    assert not same(repeater)
+    repeater.finished(result(5))
+    assert same(repeater)
+
+
+def test_a_result_holds_for_its_own_prompt_and_plan():
+    values = {entry.name: entry.default for entry in ROBOT}
+    settings = RobotSettings.read(values)
+    for change in ({"prompt": "a photo of"}, {"feature_bits": 2}, {"codec": "klt12"}, {"weight_bits": 4}):
+        assert RobotSettings.read({**values, **change}).asked != settings.asked
+    for change in ({"robot_clock_hz": 1e9}, {"predictive": True}, {"rate_hz": 2.0}):
+        assert RobotSettings.read({**values, **change}).asked == settings.asked
+
+
+def test_codec_auto_is_klt_where_that_is_calibrated():
+    values = {entry.name: entry.default for entry in ROBOT}
+    for change, codec, why in (
+        ({}, "klt", ""),
+        ({"split_point": "vit.2"}, "plain", r"no calibration of klt at 'vit\.2' \(it has one at qformer\)"),
+        ({"feature_bits": 16}, "plain", "klt takes feature_bits of 1 to 8, not 16"),
+        ({"split_point": "input"}, "jpeg90", ""),
+        ({"split_point": "output"}, "plain", ""),
+        ({"codec": "plain"}, "plain", ""),
+    ):
+        settings = RobotSettings.read({**values, **change}, ("qformer",))
+        assert settings.plan.codec == codec
+        assert re.search(why, settings.why_plain) if why else settings.why_plain == ""
+    assert RobotSettings.read(values).plan.codec == "plain", "while no model is loaded"
+
+
+def test_a_limit_that_the_header_alone_would_break_is_refused():
+    values = {entry.name: entry.default for entry in ROBOT}
+    assert RobotSettings.read({**values, "max_packet_bytes": 25}).max_packet_bytes == 25
+    with pytest.raises(ValueError, match="more than 24, which the header has already, not 24"):
+        RobotSettings.read({**values, "max_packet_bytes": 24})
 
 
 def test_questions_wait_for_one_frame():

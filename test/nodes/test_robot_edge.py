@@ -6,6 +6,7 @@ The two nodes are started once for all tests here, and each test leaves them as 
 from __future__ import annotations
 
 import math
+import re
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 
@@ -46,7 +47,7 @@ def test_a_result_carries_the_images_stamp_and_the_plan(robot):
     result = robot.frame(picture(1))  # found by its header
     assert result.prompts == ("",)
     plan = (result.split_point, result.weight_bits, result.feature_bits, result.codec)
-    assert plan == ("qformer", 32, 8, "plain")
+    assert plan == ("qformer", 32, 8, "klt")
     assert not result.repeated
 
 
@@ -93,6 +94,11 @@ def test_packets_are_small_and_say_what_they_are(robot):
     result = robot.observer.wait_for(lambda: robot.result_of(header), what="the result")
     assert message.format == "laim/1"
     assert len(message.data) == result.packet_bytes < 4 * 4 * 24  # features of 4 × 24 would take that as float32
+    robot.set(feature_bits=2)
+    result = robot.frame(picture(3))
+    assert (result.codec, result.feature_bits, result.error) == ("klt", 2, "")
+    assert result.packet_bytes < 60
+    assert result.texts[0]
 
 
 def test_the_caption_alone_is_published_for_plots(robot):
@@ -112,6 +118,10 @@ def test_profiles_are_latched_and_agree_on_the_model(running):
     assert (robot.first, robot.last, edge.first, edge.last) == ("input", "qformer", "input", "output")
     assert robot.split_points == edge.split_points == "input vit.1 vit.2 vit.3 vision qformer output"
     assert 0 < robot.weight_bytes < edge.weight_bytes
+    assert re.fullmatch(r"qformer=[0-9a-f]{16}", robot.calibrations)
+    assert edge.calibrations == robot.calibrations
+    for process in (running.robot_process, running.edge_process):
+        process.wait_for_output(r"\[INFO\].*codec klt as calibrated in \S+/codec.safetensors for qformer")
 
 
 def test_diagnostics_say_that_all_is_well(running, robot):
@@ -119,9 +129,7 @@ def test_diagnostics_say_that_all_is_well(running, robot):
 
     def robot_is_well(level, text, figures):
         return (
-            level == DiagnosticStatus.OK
-            and text.startswith("qformer at 8 bits (plain)")
-            and int(figures["results"]) > 0
+            level == DiagnosticStatus.OK and text.startswith("qformer at 8 bits (klt)") and int(figures["results"]) > 0
         )
 
     def edge_is_well(level, text, figures):
@@ -215,9 +223,49 @@ def test_another_prompt_or_split_is_not_answered_with_the_old_result(robot):
     robot.frame(picture(1))
     robot.set(prompt="there are two")
     assert not robot.frame(picture(1)).repeated
+    robot.set(feature_bits=3)
+    assert not robot.frame(picture(1)).repeated
+    assert robot.frame(picture(1)).repeated
     robot.set(split_point="vit.2")
     result = robot.frame(picture(1))
     assert (result.repeated, result.split_point) == (False, "vit.2")
+
+
+# Packets that are smaller still.
+
+
+def test_frames_may_be_differences_to_confirmed_ones_and_every_stream_has_its_own(robot):
+    by_itself = robot.frame(picture(1))
+    robot.set(predictive=True)
+    sizes = [robot.frame(picture(1)).packet_bytes for _ in range(3)]
+    assert abs(sizes[0] - by_itself.packet_bytes) <= 1, "nothing has been confirmed yet"
+    assert max(sizes[1:]) < sizes[0] / 2, "the same picture differs in nothing"
+    robot.ask("what colour is the ball?")
+    asked = robot.frame(picture(1))
+    while len(asked.prompts) < 2:  # the question may arrive after the image that was sent later
+        asked = robot.frame(picture(1))
+    assert asked.packet_bytes > sizes[0] / 2
+    again = robot.frame(picture(1))
+    assert (again.error, again.texts, again.packet_bytes <= max(sizes[1:])) == ("", by_itself.texts, True)
+    assert not robot.frame(picture(2)).error
+    robot.set(min_change=0.05)
+    robot.frame(picture(2))
+    assert robot.frame(picture(2)).repeated
+
+
+def test_a_limit_of_bytes_is_kept_or_the_frame_says_why_not(running, robot):
+    free = robot.frame(picture(1))
+    robot.set(max_packet_bytes=50)
+    tight = robot.frame(picture(1))
+    assert (tight.error, tight.codec) == ("", "klt")
+    assert tight.packet_bytes <= 50 < free.packet_bytes
+    robot.set(codec="plain")
+    for _ in range(2):
+        result = robot.frame(picture(1))
+        assert re.search(r"^frame not sent: .*\d+ bytes where 26 are allowed.*codec klt", result.error), result.error
+    assert running.robot_process.output().count("frame not sent: ") == 1, "one warning"
+    assert "takes 0 (no limit) or more than 24" in robot.refusal(max_packet_bytes=10)
+    running.diagnostics.wait_for("/robot", lambda level, text, _: level == DiagnosticStatus.WARN and "not sent" in text)
 
 
 # Deadline.

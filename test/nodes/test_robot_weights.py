@@ -189,7 +189,11 @@ def test_weights_set_while_unconfigured_are_loaded_at_once_and_bad_choices_fail_
     assert not running.observer.change_state("/robot", "configure")
     running.robot_process.wait_for_output(r"cannot configure: .*limbs")
     running.diagnostics.wait_for("/robot", lambda level, text, _: level == DiagnosticStatus.ERROR and "limbs" in text)
-    robot.set(weight_bits=32, quantizer="auto", engine="auto", prune="")
+    # A codec that is not to be had is found out then, too.
+    robot.set(prune="", codec="klt", split_point="vit.1")
+    assert not running.observer.change_state("/robot", "configure")
+    running.robot_process.wait_for_output(r"cannot configure: codec klt is not calibrated at 'vit\.1'")
+    robot.set(weight_bits=32, quantizer="auto", engine="auto", codec="auto", split_point="qformer")
     for transition in ("configure", "activate"):
         assert running.observer.change_state("/robot", transition)
     assert robot.wake().weight_bits == 32
