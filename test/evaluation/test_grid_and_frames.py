@@ -8,10 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
-from laim_ros.evaluation import frames as frames_module
 from laim_ros.evaluation.errors import EvaluationError
-from laim_ros.evaluation.frames import Frames, picture_frames, scene_frames
-from laim_ros.evaluation.grid import CODECS, Grid, usual_split_points
+from laim_ros.evaluation.frames import FOR_CODEC, FOR_TABLE, Frames, picture_frames, scene_frames
+from laim_ros.evaluation.grid import PICTURES, Grid, usual_split_points
 from laim_ros.models import SplitModel
 from laim_ros.models.base import split_points
 from laim_ros.plan import Plan
@@ -32,7 +31,21 @@ def test_every_combination_that_makes_sense_is_there_once() -> None:
 def test_a_kind_of_codec_that_is_not_named_is_the_usual_one() -> None:
     named = Grid(("input", "qformer"), (32,), (8,), ("jpeg33",)).plans()
     assert [plan.codec for plan in named] == ["jpeg33", "plain"]
-    assert [plan.codec for plan in Grid(("input",), codecs=("plain",)).plans()] == [*CODECS[1:]]
+    assert [plan.codec for plan in Grid(("input",), codecs=("plain", "klt")).plans()] == list(PICTURES)
+    assert {codec.rstrip("0123456789") for codec in PICTURES} == {"jpeg", "webp"}
+
+
+def test_features_are_coded_by_klt_where_it_is_calibrated_and_takes_so_many_bits() -> None:
+    plans = Grid(("vit.1", "qformer"), (32,), (2, 8, 16), calibrated={"qformer"}).plans()
+    assert [(plan.split_point, plan.codec, plan.feature_bits) for plan in plans] == [
+        *(("vit.1", "plain", 2), ("vit.1", "plain", 8), ("vit.1", "plain", 16)),
+        *(("qformer", "klt", 2), ("qformer", "klt", 8), ("qformer", "plain", 16)),
+    ]
+    named = Grid(("qformer",), (32,), (2, 8), ("klt12", "plain", "klt30"), calibrated={"qformer"}).plans()
+    assert [(plan.codec, plan.feature_bits) for plan in named] == [
+        *(("klt12", 32), ("plain", 2), ("plain", 8), ("klt30", 32))
+    ]
+    assert len({plan_key(plan) for plan in named}) == 4
 
 
 def test_the_usual_split_points_are_the_ends_and_the_middle() -> None:
@@ -51,24 +64,26 @@ def test_scenes_are_the_held_out_ones_at_the_models_size(trained: SplitModel, sc
     assert np.array_equal(again.pixels, scenes.pixels[:2])
     assert again.digest != scenes.digest
     assert again.digest == Frames(again.pixels.copy(), "other name").digest
+    others = scene_frames(1, trained.resize, split="train")
+    assert (others.scenes, others.source) == ((sample_scene(0, "train"),), "training scenes")
 
 
-def test_of_many_pictures_some_are_taken_evenly(
-    tmp_path: Path, trained: SplitModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(frames_module, "MOST_PICTURES", 3)
+def test_of_many_pictures_some_are_taken_evenly(tmp_path: Path, trained: SplitModel) -> None:
     for number in range(6):
         assert cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((30, 40, 3), 40 * number, np.uint8))
     (tmp_path / "2.png").write_bytes(b"")
     told: list[str] = []
-    frames = picture_frames(tmp_path, trained.resize, told.append)
+    frames = picture_frames(tmp_path, trained.resize, told.append, most=3)
     assert frames.pixels.mean(axis=(1, 2, 3)).tolist() == [0, 160]
     assert frames.source == f"pictures of {tmp_path.name}"
     assert not frames.scenes
     assert told == [
-        f"3 of the 6 pictures in '{tmp_path}' are taken, evenly spread",
+        f"3 of 6 pictures in '{tmp_path}' are taken, evenly spread",
         f"picture '{tmp_path / '2.png'}' is skipped: it cannot be read",
     ]
+    for_table, for_codec = (picture_frames(tmp_path, trained.resize, part=part) for part in (FOR_TABLE, FOR_CODEC))
+    assert for_table.pixels.mean(axis=(1, 2, 3)).tolist() == [0, 160]
+    assert for_codec.pixels.mean(axis=(1, 2, 3)).tolist() == [40, 120, 200]
 
 
 def test_folders_without_pictures_are_refused(tmp_path: Path, trained: SplitModel) -> None:

@@ -8,12 +8,12 @@ import msgspec
 import pytest
 
 from laim_ros.evaluation.errors import EvaluationError
-from laim_ros.evaluation.part_file import PartFile, Settings
+from laim_ros.evaluation.part_file import PartFile, Settings, kept_calibrations
 from laim_ros.files import write_whole
 from laim_ros.plan import Plan
 from laim_ros.planning.quality import QualityRow
 
-SETTINGS = Settings("ab12", "torch", "uniform", "", 10, "noise", "cd34", True, "1.0")
+SETTINGS = Settings("ab12", "torch", "uniform", "", 10, "noise", "cd34", {"qformer": "ef56"}, True, "1.0")
 ROWS = [QualityRow("qformer", bits, 8, "plain", 100.0 + bits, 120.0, 0.1, 0.9, 0.8, 4.0) for bits in (2, 4, 8)]
 
 
@@ -48,7 +48,11 @@ def test_a_file_cut_off_anywhere_keeps_its_whole_rows(tmp_path: Path) -> None:
             assert part.rows == [*ROWS[: min(whole, 2)], ROWS[2]]
 
 
-@pytest.mark.parametrize("change", [{"frames": 11}, {"pixels": "ee"}, {"quantizer": "exponential"}, {"model_id": "0"}])
+@pytest.mark.parametrize(
+    "change",
+    [{"frames": 11}, {"pixels": "ee"}, {"quantizer": "exponential"}, {"model_id": "0"}, {"calibrations": {}}],
+    ids=lambda change: next(iter(change)),
+)
 def test_rows_of_other_settings_are_neither_mixed_in_nor_lost(tmp_path: Path, change: dict) -> None:
     path = filled(tmp_path / "table.part")
     (name,) = change
@@ -56,6 +60,17 @@ def test_rows_of_other_settings_are_neither_mixed_in_nor_lost(tmp_path: Path, ch
         PartFile(path, msgspec.structs.replace(SETTINGS, **change))
     with PartFile(path, SETTINGS) as part:
         assert part.rows == ROWS
+
+
+def test_what_rows_were_coded_by_is_told_without_opening_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "table.part"
+    assert kept_calibrations(path) == {}
+    with PartFile(path, SETTINGS) as part:
+        assert kept_calibrations(path) == {}
+        part.add(ROWS[0])
+        assert kept_calibrations(path) == {"qformer": "ef56"}
+    path.write_bytes(b"hello\nworld\n")
+    assert kept_calibrations(path) == {}
 
 
 def test_a_run_that_measured_nothing_leaves_nothing(tmp_path: Path) -> None:

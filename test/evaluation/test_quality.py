@@ -37,7 +37,8 @@ def received(robot: RobotHalf, plan: Plan, pictures: np.ndarray) -> tuple[list[i
     for number, picture in enumerate(pictures):
         packet = robot.pack(stream, number, robot.features(picture, plan.split_point)[0], time.perf_counter())
         sizes.append(len(packet))
-        decoded.append(codec_for(stream).decode(unpack(packet).payload))
+        calibration = robot.codecs.calibration(plan)
+        decoded.append(codec_for(stream, calibration).decode(unpack(packet).payload))
     return sizes, np.stack(decoded)
 
 
@@ -47,10 +48,12 @@ def received(robot: RobotHalf, plan: Plan, pictures: np.ndarray) -> tuple[list[i
         Plan("input", 32, 32, "jpeg5"),
         Plan("vit.2", 32, 1),
         Plan("vision", 2, 2),
+        Plan("vision", 32, 32, "klt15"),
         Plan("qformer", 2, 3),
+        Plan("qformer", 2, 2, "klt"),
         Plan("output", 2, 32),
     ],
-    ids=lambda plan: plan.split_point,
+    ids=lambda plan: f"{plan.split_point} {plan.codec}",
 )
 def test_a_row_is_what_the_unsplit_model_makes_of_the_packets(
     plan: Plan, whole: UnsplitTower, trained: SplitModel, scenes: Frames

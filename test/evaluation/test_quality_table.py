@@ -78,9 +78,9 @@ def test_the_shipped_table_agrees_with_the_models_scores(shipped: QualityTable) 
 def test_the_shipped_table_knows_the_plans_that_robots_begin_with(shipped: QualityTable) -> None:
     rows = shipped.index()
     assert len(rows) == len(shipped.rows)
-    for plan in (Plan(), Plan("qformer", 4, 4), Plan("input", codec="jpeg90"), Plan("output", 8)):
+    for plan in (Plan(codec="klt"), Plan("qformer", 4, 4, "klt"), Plan("input", codec="jpeg90"), Plan("output", 8)):
         assert rows[plan_key(plan)].loss < 0.05, plan
     assert rows[plan_key(Plan("output", 32))].distortion == 0
     assert rows[plan_key(Plan("output", 2))].loss > 0.1
-    sizes = [rows[plan_key(Plan("qformer", 8, bits))].packet_bytes for bits in (1, 2, 3, 4, 6, 8)]
+    sizes = [rows[plan_key(Plan("qformer", 8, bits, "klt"))].packet_bytes for bits in (1, 2, 3, 4, 6, 8)]
     assert sizes == sorted(sizes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,8 @@ import numpy as np
 import pytest
 
 from laim_ros.cli import main
+from laim_ros.codec import Codecs
+from laim_ros.codec.calibration import read_calibrations
 from laim_ros.evaluation.quality import Meter
 from laim_ros.models.identity import model_id
 from laim_ros.models.random_checkpoint import make_random_blip2
@@ -31,7 +34,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pictures")
-    for number in range(4):
+    for number in range(8):
         noise = np.random.default_rng(number).integers(0, 256, (20, 30, 3), np.uint8)
         assert cv2.imwrite(str(folder / f"{number}.png"), noise)
     return folder
@@ -58,17 +61,18 @@ def test_scenes_are_judged_by_their_truth(tmp_path: Path, capsys: pytest.Capture
     assert (table.model, table.frames, table.source) == ("laim-mini-blip2", 4, "held-out scenes")
     assert (table.quantizer, table.engine) == ("uniform", "float")
     assert [row.key for row in table.rows] == [
-        *(("vit.4", 2, 1, "plain"), ("vit.4", 32, 1, "plain"), ("output", 2), ("output", 32))
+        *(("vit.4", 2, 1, "klt"), ("vit.4", 32, 1, "klt"), ("output", 2), ("output", 32))
     ]
     assert table.rows[-1].same_share == 1
     assert table.rows[-1].true_share == table.float_true_share
     assert table.rows[-1].cider_d == table.float_cider_d
     assert table.rows[0].distortion > table.rows[1].distortion > 0
     shown = capsys.readouterr().out
-    assert shown.startswith(f"4 rows on 4 frames (held-out scenes), for {out}\n")
+    assert shown.startswith("codec klt as calibrated in ")
+    assert f"; kept (--new-codec makes it anew)\n4 rows on 4 frames (held-out scenes), for {out}\n" in shown
     row = table.rows[0]
     shares = [f"{100 * share:.{digits}f} %" for share, digits in ((row.distortion, 2), (row.same_share, 1))]
-    line = f"vit.4 2 1 plain {row.packet_bytes:,.0f} {row.packet_bytes_p95:,.0f} {' '.join(shares)} "
+    line = f"vit.4 2 1 klt {row.packet_bytes:,.0f} {row.packet_bytes_p95:,.0f} {' '.join(shares)} "
     assert f"{line}{100 * row.true_share:.1f} % {row.cider_d:.3f}" in [
         " ".join(each.split()) for each in shown.splitlines()
     ]
@@ -81,11 +85,16 @@ def test_pictures_without_truth_and_the_table_beside_the_model(
     own = shutil.copytree(model, tmp_path / "own")
     words = ["calibrate", "--model", str(own), "--pictures", str(pictures), *SMALL]
     assert main([*words, "--weight-bits", "4"]) == 0
-    assert "true" not in capsys.readouterr().out
+    shown = capsys.readouterr()
+    assert "true" not in shown.out
+    assert "codec klt calibrated at qformer on 4 frames (pictures of " in shown.out
+    assert re.search(r"bytes per frame at +6 dB +12 dB .*\n  qformer +[0-9.]+ +[0-9.]+ ", shown.out)
+    assert "calibrated on 4 frames; it takes fewer bytes with 300 or more" in shown.err
+    assert len(Codecs.find(str(own), model_id(find_source(str(own)))).calibrations) == 1
     table, told = find_quality(str(own), model_id(find_source(str(own))))
     assert told == f"quality as measured on 4 frames (pictures of {pictures.name})"
     assert table.measure == "captions changed"
-    assert len(table.rows) == 4
+    assert [row.codec for row in table.rows] == ["jpeg50", "klt", "klt", "plain"]
     assert {(row.true_share, row.cider_d) for row in table.rows} == {(None, None)}
     assert main([*words, "--weight-bits", "8"]) == 0
     assert ", in the place of the table there\n" in capsys.readouterr().out
@@ -120,22 +129,82 @@ def test_an_interrupted_run_goes_on(
     monkeypatch.setattr(Meter, "rows", counted)
     assert calibrate("table.json", "--quantizer", "exponential") == 1
     assert "quantizer 'uniform', this one has 'exponential'" in capsys.readouterr().err
-    assert calibrate("table.json") == 0
+    # As if it had been interrupted with --new-codec: rows go on with the calibration that they began with.
+    assert calibrate("table.json", "--new-codec") == 0
     assert "3 of 7 rows are kept" in capsys.readouterr().err
     assert len(measured) == 4
     assert (tmp_path / "table.json").read_text() == (tmp_path / "whole.json").read_text()
     assert {path.name for path in tmp_path.iterdir()} == {"whole.json", "table.json"}
 
 
+def test_the_codec_is_calibrated_where_it_is_not_yet_and_the_rest_stays(
+    model: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = shutil.copytree(model, tmp_path / "own", ignore=shutil.ignore_patterns("codec*"))
+    identity = model_id(find_source(str(own)))
+
+    def calibrated(*words: str) -> dict[str, str]:
+        assert main(["calibrate", "--model", str(own), "--codec-only", *words]) == 0
+        return {name: each.digest for name, each in read_calibrations(own / "codec.safetensors", identity).items()}
+
+    first = calibrated("--pictures", str(pictures), "--split-points", "qformer")
+    assert list(first) == ["qformer"]
+    assert not (own / "quality.json").exists()
+    both = calibrated("--codec-scenes", "5", "--split-points", "input,qformer,vit.2,output")
+    assert sorted(both) == ["qformer", "vit.2"]
+    assert both["qformer"] == first["qformer"]
+    capsys.readouterr()
+    assert calibrated("--codec-scenes", "5", "--split-points", "vit.2") == both
+    assert capsys.readouterr().out.endswith("; kept (--new-codec makes it anew)\n")
+    anew = calibrated("--codec-scenes", "5", "--split-points", "qformer", "--new-codec")
+    assert anew["qformer"] != first["qformer"]
+    assert anew["vit.2"] == both["vit.2"]
+    assert "codec klt calibrated at qformer on 5 frames (training scenes)" in capsys.readouterr().out
+
+
+def test_rows_of_two_calibrations_are_not_mixed(
+    model: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = shutil.copytree(model, tmp_path / "own", ignore=shutil.ignore_patterns("codec*"))
+    words = ["calibrate", "--model", str(own), "--pictures", str(pictures), *SMALL, "--weight-bits", "4"]
+    rows = Meter.rows
+
+    def interrupted(self: Meter, plans: object) -> Iterator:
+        yield from islice(rows(self, plans), 2)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Meter, "rows", interrupted)
+    assert main(words) == 130
+    monkeypatch.undo()
+    assert main(["calibrate", "--model", str(own), "--codec-only", "--new-codec", "--codec-scenes", "4"]) == 0
+    capsys.readouterr()
+    assert main(words) == 1
+    assert "2 rows of a run with calibrations {'qformer': " in capsys.readouterr().err
+
+
+def test_one_picture_calibrates_nothing(
+    model: Path, tmp_path: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = shutil.copytree(model, tmp_path / "own", ignore=shutil.ignore_patterns("codec*"))
+    (tmp_path / "one").mkdir()
+    shutil.copy(pictures / "0.png", tmp_path / "one")
+    words = ["calibrate", "--model", str(own), "--pictures", str(tmp_path / "one"), *SMALL, "--weight-bits", "4"]
+    assert main(words) == 0
+    assert "codec klt is not calibrated: 1 picture is not enough; give more" in capsys.readouterr().err
+    assert [row.codec for row in QualityTable.read(own / "quality.json").rows] == ["jpeg50", "plain", "plain", "plain"]
+    assert not (own / "codec.safetensors").exists()
+
+
 def test_a_packed_head_is_measured_as_it_is_against_what_it_was_made_of(
     model: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    source = shutil.copytree(model, tmp_path / "source")
+    source = shutil.copytree(model, tmp_path / "source", ignore=shutil.ignore_patterns("codec*"))
     head = tmp_path / "head"
     packing = ["--bits", "3", "--quantizer", "exponential", "--prune", "neurons:0.25"]
     assert main(["quantize", str(source), *packing, "--out", str(head)]) == 0
     words = ["calibrate", "--model", str(head), "--pictures", str(pictures), *SMALL]
     assert main(words) == 0
+    assert (head / "codec.safetensors").read_bytes() == (source / "codec.safetensors").read_bytes()
     table = QualityTable.read(head / "quality.json")
     assert (table.quantizer, table.prune) == ("exponential", "neurons:0.25")
     assert [(row.split_point, row.weight_bits) for row in table.rows] == [
@@ -171,7 +240,10 @@ def test_without_the_cider_library_it_is_said_once(
     [
         (["--weight-bits", "4,9"], 2, "'9' is none of 1,2,3,4,5,6,7,8,16,32"),
         (["--feature-bits", ""], 2, "'' is none of"),
-        (["--codecs", "plain,png9"], 2, "'png9' is neither plain nor jpeg with a quality"),
+        (["--codecs", "plain,png9"], 2, "'png9' is neither klt, klt1 to klt60 or plain nor a picture format"),
+        (["--codecs", "klt", "--feature-bits", "8,16"], 2, "feature_bits 16 is more than codec klt takes"),
+        (["--codecs", "plain", "--codec-only"], 2, "--codec-only: --codecs plain needs no calibration"),
+        (["--codec-scenes", "1"], 2, "--codec-scenes"),
         (["--scenes", "0"], 2, "--scenes"),
         (["--scenes", "5"], 2, "not allowed with argument"),
         (["--split-points", "vit.9"], 1, "split point 'vit.9' is none of this model's: input, vit.1"),
