@@ -63,12 +63,12 @@ def ideal_bytes(levels, classes):
 def laplacian(count, sigma, fall_octaves, seed, outliers=0):
     """Levels whose σ falls over `count` coefficients from `sigma` steps by `fall_octaves`, and their true classes."""
     random_numbers = np.random.default_rng(seed)
-    halves = np.rint(2 * (np.log2(sigma) - fall_octaves * np.arange(count) / count)).astype(int)
-    halves = np.clip(halves, LOWEST_RATIO, LOWEST_RATIO + RATIOS - 1)
-    scaled = random_numbers.laplace(size=count) * 2 ** (halves / 2) / np.sqrt(2)
+    quarters = np.rint(4 * (np.log2(sigma) - fall_octaves * np.arange(count) / count)).astype(int)
+    quarters = np.clip(quarters, LOWEST_RATIO, LOWEST_RATIO + RATIOS - 1)
+    scaled = random_numbers.laplace(size=count) * 2 ** (quarters / 4) / np.sqrt(2)
     places = random_numbers.integers(0, count, outliers)
     scaled[places] = random_numbers.normal(size=outliers) * 10.0 ** random_numbers.integers(0, 7, outliers)
-    return quantize(scaled), (LAPLACE + halves - LOWEST_RATIO).astype(np.uint16)
+    return quantize(scaled), (LAPLACE + quarters - LOWEST_RATIO).astype(np.uint16)
 
 
 @given(st.lists(st.tuples(LEVELS, st.integers(0, CLASSES - 1)), max_size=60), st.lists(SIDE, max_size=3))
@@ -190,7 +190,7 @@ def test_lanes_that_are_cut_or_extended_are_refused(payloads, which):
 
 
 def test_lanes_hold_nothing_but_what_was_put_in():
-    classes = np.full(100, LAPLACE + 14, np.uint16)
+    classes = np.full(100, LAPLACE + 28, np.uint16)
     symbols, raw = np.tile(np.arange(4, dtype=np.uint8), 25), np.resize(np.uint8([1, 0, 0, 1, 1]), 333)
     data = lanes.pack(symbols, classes, raw, 8)
     unpacked = lanes.Unpacked(memoryview(data), classes, 8)
@@ -248,7 +248,7 @@ def test_hidden_levels_are_written_so_that_they_can_be_read():
 
 def test_hostile_bytes_take_few_steps(payloads):
     # One unit of lanes for a million levels, or all of them by their distances, would take minutes.
-    classes = np.full(1_000_000, LAPLACE + 20, np.uint16)
+    classes = np.full(1_000_000, LAPLACE + 40, np.uint16)
     for choice, error in ((0, "too few"), (7, "too many")):
         writer = LevelWriter()
         writer.number(255, 256)
