@@ -293,7 +293,7 @@ def _summary(
     total = sum(row["packets"] for row in rows)
     others = sum(sum(row["errors"].values()) for row in rows)
     slowest = max(rows, key=lambda row: row["slowest_s"])
-    # What a packet may cost is what an intact one of any rate does: the tensor, and what its decoder works with beside it.
+    # What a packet may cost is what an intact one of any rate does: the tensor, and what its decoder works with.
     intact: dict[int, int] = {}
     for row in rows:
         size = row["tensor_bytes"]
@@ -312,8 +312,8 @@ def _summary(
         Bar(
             "memory for damaged packets",
             "no more than for intact ones of the same shape",
-            f"at most {share:.2f} times that ({worst['stream']}), {tensors:.1f} times the tensor; peak of the process grew "
-            f"by {grown['resident_peak'] / 1e6:.1f} MB resident, {grown['reserved_peak'] / 1e6:.1f} MB reserved",
+            f"at most {share:.2f} times that ({worst['stream']}), {tensors:.1f} times the tensor; the process grew by "
+            f"{grown['resident_peak'] / 1e6:.1f} MB resident, {grown['reserved_peak'] / 1e6:.1f} MB reserved",
             len(found) == PROCESSES and share <= MOST_SHARE and grown["reserved_peak"] <= MOST_GROWN_BYTES,
         ),
     ]

@@ -19,6 +19,7 @@ _COLOURS = {
     ("avif", "input"): "tab:cyan",
 }
 _LOWEST_TRUTH = 70.0
+_SMALLEST_BYTES = 2.0
 
 
 def draw(path: Path, rows: Sequence[Row], truth: float, cider: float | None) -> None:
@@ -63,8 +64,9 @@ def _panel(axes, rows: Sequence[Row], value, uncompressed: float) -> None:
                 linewidth=1.8 if family == "klt" else 1.2,
                 linestyle=":" if family == "plain" else "-",
                 color=colour,
-                label=f"{family} of the {split}" if split == "input" else f"{family} at {split}",
+                label=f"{family} (picture)" if split == "input" else f"{family} at {split}",
             )
     axes.axhline(uncompressed, color="0.5", linewidth=1, linestyle="--", label="features not compressed")
     axes.set_xscale("log")
+    axes.set_xlim(left=_SMALLEST_BYTES)
     axes.grid(alpha=0.3, which="both")

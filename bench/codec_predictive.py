@@ -77,7 +77,7 @@ def send(halves: Halves, plan: Plan, features: np.ndarray, delay: int | None, ar
             if heard in decoded:
                 references.confirmed(heard)
             else:
-                references.lost()
+                references.lost(heard)
         reference = references.next(stream.stream_id) if delay is not None else None
         payload = unpack(halves.robot.pack(stream, number, frame, time.perf_counter(), reference=reference)).payload
         references.sent(stream.stream_id, number, reference)

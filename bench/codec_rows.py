@@ -29,8 +29,9 @@ _KLT_BITS = range(1, 9)
 _KLT_DECIBELS = (2, 3, 4, 5, 7, 8, 10, 11, 14, 16, 20, 22, 26)
 """Multiples of 6 are what whole `feature_bits` ask for."""
 _PLAIN_BITS = (1, 2, 3, 4, 6, 8)
-_LARGE_DECIBELS = (3, 4, 5, 7, 8, 10, 14, 16, 20)
-_LARGE_PLAIN_BITS = (2, 4, 8)
+_LARGE_DECIBELS = (4, 5, 8, 10, 14, 16)
+_LARGE_BITS = (1, 2, 3)
+_LARGE_PLAIN_BITS = (2, 4)
 _QUALITIES = {
     "jpeg": (5, 10, 15, 25, 40, 60, 75, 90),
     "webp": (1, 5, 10, 20, 40, 60, 75, 90),
@@ -105,7 +106,7 @@ def plans(points: Sequence[str], calibrated: Sequence[str]) -> list[Plan]:
     for point in points:
         small = point == "qformer"
         if point in calibrated:
-            found += [Plan(point, 32, bits, "klt") for bits in (_KLT_BITS if small else (1, 2, 3, 4))]
+            found += [Plan(point, 32, bits, "klt") for bits in (_KLT_BITS if small else _LARGE_BITS)]
             found += [Plan(point, 32, 8, f"klt{ratio}") for ratio in (_KLT_DECIBELS if small else _LARGE_DECIBELS)]
         found += [Plan(point, 32, bits, "plain") for bits in (_PLAIN_BITS if small else _LARGE_PLAIN_BITS)]
     found += [Plan("input", 32, 8, f"{kind}{quality}") for kind, each in _QUALITIES.items() for quality in each]
