@@ -193,19 +193,24 @@ class SlowLink:
 
     Attributes:
         goodput_bps: bits per second; without limit at first.
+        loses: how many of the next frames get lost.
     """
 
     REMAPPINGS: ClassVar = {f"laim/{name}": f"laim/{name}_in" for name in ("features", "probe")}
 
     def __init__(self, namespace: str) -> None:
         self.goodput_bps = math.inf
+        self.loses = 0
         self._observer = Observer("slow_link")
         paths = (("features", qos.FEATURES_IN, qos.FEATURES_OUT), ("probe", qos.PROBE, qos.PROBE))
         for name, profile_in, profile_out in paths:
             topic = f"{namespace}/laim/{name}"
             publisher = self._observer.node.create_publisher(CompressedImage, topic, profile_out)
 
-            def pass_on(message: CompressedImage, publisher=publisher) -> None:
+            def pass_on(message: CompressedImage, publisher=publisher, frames=name == "features") -> None:
+                if frames and self.loses:
+                    self.loses -= 1
+                    return
                 time.sleep(8 * len(message.data) / self.goodput_bps)
                 publisher.publish(message)
 

@@ -102,7 +102,7 @@ def test_plans_change_one_robot_alone(running):
 
 def test_probes_reveal_goodput_while_all_frames_are_alike_and_are_no_captions(running):
     robot = running.robots[1]
-    robot.set(split_point="qformer", feature_bits=8, probe_period_s=60.0)
+    robot.set(split_point="qformer", feature_bits=8, codec="plain", probe_period_s=60.0)
     assert running.observer.change_state("/r2/robot", "deactivate")  # it forgets what it knew of the link
     running.link.goodput_bps = 2e4
     reports_before, results_before = len(robot.link_reports()), len(robot.result_messages())
@@ -130,7 +130,25 @@ def test_probes_reveal_goodput_while_all_frames_are_alike_and_are_no_captions(ru
     assert len(robot.captions) - captions_before <= len(shown)
     # A result tells the link of the frame before it, not that of the small probe that came in between.
     assert all(result.link_s > 8 * result.packet_bytes / 2e4 for result in shown[3:])
-    robot.set(split_point="vit.2", feature_bits=32, probe_period_s=0.0)
+    robot.set(split_point="vit.2", feature_bits=32, codec="auto", probe_period_s=0.0)
+
+
+def test_a_packet_that_is_lost_costs_its_own_frame_alone_and_the_next_comes_by_itself(running):
+    robot = running.robots[1]
+    robot.set(split_point="qformer", feature_bits=8, predictive=True)
+    by_itself, after = (robot.frame(picture(1)).packet_bytes for _ in range(2))
+    assert after < by_itself / 2
+    running.link.loses = 2
+    lost = [robot.publish(picture(1))]
+    running.observer.wait_for(lambda: running.link.loses == 1, what="the loss of a frame")
+    lost.append(robot.publish(picture(1)))
+    running.observer.wait_for(lambda: running.link.loses == 0, what="the loss of another one")
+    # The robot learns of the loss with the next answer: until then it refers to what was confirmed before.
+    results = [robot.frame(picture(1)) for _ in range(3)]
+    assert not any(result.error for result in results)
+    assert [result.packet_bytes < by_itself / 2 for result in results] == [True, False, True]
+    assert not any(map(robot.result_of, lost))
+    robot.set(split_point="vit.2", feature_bits=32, predictive=False)
 
 
 def test_an_edge_that_dies_is_replaced_and_captions_resume(running):

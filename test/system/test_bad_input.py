@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import re
+import shutil
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 
 import msgspec
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from pipeline import EDGE, ROBOT, Diagnostics, Robot, new_stamp, picture, random_model, resident_bytes, small
+from pipeline import EDGE, ROBOT, Diagnostics, Robot, calibrate, new_stamp, picture, random_model, resident_bytes, small
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from ros_harness import Observer, start_node
 from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Header, String
 
-from laim_ros.codec import Packet, StreamDescription, pack
+from laim_ros.codec import WIRE_VERSION, Packet, StreamDescription, pack
 from laim_ros.coinference import RobotHalf
 from laim_ros.models import load
 from laim_ros.nodes import messages, qos
@@ -79,15 +82,20 @@ class Sender:
 
 @pytest.fixture(scope="module")
 def running():
-    """A robot for raw and one for compressed images, a sender of anything, and the edge that serves all three."""
+    """A robot for raw and one for compressed images, a sender of anything, and the edge that serves all three.
+
+    The robot for compressed images has a calibration of codec `klt` of its own, and leaves it at first.
+    """
     with ExitStack() as stack:
+        other = shutil.copytree(random_model(), stack.enter_context(TemporaryDirectory()), dirs_exist_ok=True)
+        calibrate(other, pictures=5)
         observer = stack.enter_context(closing(Observer()))
         diagnostics = Diagnostics(observer)
         raw, compressed = Robot(observer, "/raw"), Robot(observer, "/jpeg", compressed=True)
         start = {"ready": None, "parameters": small()}
         edge_process = stack.enter_context(start_node(EDGE, **start))
         raw_process = stack.enter_context(start_node(ROBOT, namespace="raw", **start))
-        start["parameters"]["image_transport"] = "compressed"
+        start["parameters"] |= {"image_transport": "compressed", "model": other, "codec": "plain"}
         compressed_process = stack.enter_context(start_node(ROBOT, namespace="jpeg", **start))
         sender = Sender(observer, "/sender")
         raw.wake()
@@ -195,7 +203,7 @@ def flipped(packet: bytes, at: int) -> bytes:
         (lambda packet: packet + b"x", "announces"),
         (lambda packet: flipped(packet, 40), "damaged on the way"),
         (lambda packet: flipped(packet, 9), "damaged on the way"),
-        (lambda packet: packet[:2] + b"\x09" + packet[3:], "wire version 9, this side speaks 1"),
+        (lambda packet: packet[:2] + b"\x09" + packet[3:], f"wire version 9, this side speaks {WIRE_VERSION}"),
         (lambda packet: np.random.default_rng(0).bytes(5000), "not from laim_ros"),
     ],
     ids=["cut", "header_cut", "empty", "too_long", "payload_flipped", "header_flipped", "other_wire", "random"],
@@ -238,6 +246,7 @@ def settled(sender: Sender, make, reason: str) -> FrameResult:
         ({"shape": (24,)}, r"shape \(24,\) at 'qformer'"),
         ({"plan": Plan("vit.77")}, "nothing to finish after split point 'vit.77'"),
         ({"plan": Plan("output")}, "nothing to finish after split point 'output'"),
+        ({"plan": Plan("vision", codec="klt"), "shape": (17, 32), "calibration": "ff"}, "there is none here"),
     ],
 )
 def test_a_stream_that_the_model_does_not_have_is_refused(running, change, reason):
@@ -264,15 +273,36 @@ def test_a_payload_that_is_not_what_the_stream_promises_is_refused(running, payl
     [
         ("not JSON", "not JSON"),
         ("{}", "'wire' must be the wire version"),
-        ('{"wire": 2}', "wire version 2, this side speaks 1"),
+        ('{"wire": 1}', f"wire version 1, this side speaks {WIRE_VERSION}"),
         ("[" * 20_000, "more than 16384 bytes"),
-        ('{"wire": 1, "shape": [99999999999, 99999999999]}', "stream description"),
+        (f'{{"wire": {WIRE_VERSION}, "shape": [99999999999, 99999999999]}}', "stream description"),
     ],
 )
 def test_a_bad_stream_description_is_one_warning(running, text, reason):
     running.sender.describe(text)
     running.edge_process.wait_for_output(f"'/sender': stream description: .*{reason}|'/sender': .*{reason}")
     assert running.sender.outcome(running.sender.packet()).texts[0]
+
+
+def test_an_edge_with_another_calibration_refuses_and_the_robot_says_so_everywhere(running):
+    robot = running.compressed
+    robot.set(codec="auto", describe_timeout_s=2.0)
+    reason = "'/jpeg/robot' codes 'qformer' with calibration .* give both sides the same codec.safetensors"
+    # The packet may come before its description, and then waits for it until the next one takes its place.
+    result = robot.frame(picture(1))
+    assert re.search(reason, result.error), result.error
+    with ThreadPoolExecutor(1) as other:
+        answer = other.submit(robot.observer.call_trigger, "/jpeg/robot/describe")
+        while not answer.done():
+            robot.frame(picture(1))
+    assert not answer.result().success
+    assert re.search(reason, answer.result().message), answer.result().message
+    assert len(warnings_in(running.compressed_process.output(), f"a packet was refused: .*{reason}")) == 1
+    running.diagnostics.wait_for(
+        "/jpeg/robot", lambda level, text, _: level == DiagnosticStatus.WARN and re.search(reason, text)
+    )
+    robot.set(codec="plain", describe_timeout_s=10.0)
+    assert robot.frame(picture(1)).texts[0]
 
 
 def test_a_packet_before_its_description_waits_for_it(running):
