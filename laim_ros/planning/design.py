@@ -107,7 +107,8 @@ def select(choices: Choices, costs: Costs, limits: Limits) -> Selection:
 
     Where nothing is feasible: the least late of those that can be afforded. If none can, the cheapest, because a
     battery that is overdrawn ends the mission and a late result does not. What is alike (within a tenth) in the one is
-    chosen by the other: while the link is silent all are late, and being late faster helps nobody.
+    chosen by the other, and what is alike in both by the quality: while the link is silent all are late, and being late
+    faster helps nobody, nor do a few bytes less.
 
     Args:
         choices: at least one.
@@ -126,11 +127,11 @@ def select(choices: Choices, costs: Costs, limits: Limits) -> Selection:
         return Selection(index, bool(feasible[index]), timely, affordable)
     affordable_late = costs.energy_j <= min(limits.energy_j, limits.late_energy_j)
     if affordable_late.any():
-        pool = affordable_late & (costs.delay_s <= (1 + _ALIKE) * costs.delay_s[affordable_late].min())
-        index = _least(pool, costs.energy_j, costs.delay_s, choices.quality_loss)
+        pool = _alike(_alike(affordable_late, costs.delay_s), costs.energy_j)
     else:
-        pool = costs.energy_j <= (1 + _ALIKE) * costs.energy_j.min()
-        index = _least(pool, np.maximum(costs.delay_s, limits.deadline_s), choices.quality_loss, costs.energy_j)
+        pool = _alike(np.ones(len(choices), bool), costs.energy_j)
+        pool = pool & timely if (pool & timely).any() else _alike(pool, costs.delay_s)
+    index = _least(pool, choices.quality_loss, costs.energy_j, costs.delay_s)
     return Selection(index, False, timely, affordable)
 
 
@@ -138,6 +139,11 @@ def priced_loss(choices: Choices, costs: Costs, limits: Limits) -> np.ndarray:
     """What plans are ranked by: quality loss, all of it where they are late, plus price times energy; float64 (N,)."""
     loss = np.where(costs.delay_s <= limits.deadline_s, choices.quality_loss, 1.0)
     return loss + limits.price_per_j * costs.energy_j if limits.price_per_j else loss
+
+
+def _alike(mask: np.ndarray, key: np.ndarray) -> np.ndarray:
+    """Of the rows in `mask`, those within a tenth of the least, bool (N,)."""
+    return mask & (key <= (1 + _ALIKE) * key[mask].min())
 
 
 def _least(mask: np.ndarray, *keys: np.ndarray) -> int:

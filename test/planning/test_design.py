@@ -45,11 +45,15 @@ def best_by_hand(losses: list[float], delays: list[float], energies: list[float]
         good = [row for row in pool if worth[row] <= min(worth[each] for each in pool) + limits.quality_tolerance]
         return least(good, energies, delays, worth)
     if affordable:
-        least_delay = min(delays[row] for row in affordable)
-        return least([row for row in affordable if delays[row] <= 1.1 * least_delay], energies, delays, losses)
-    cheap = [row for row in everything if energies[row] <= 1.1 * min(energies)]
-    lateness = [max(delay, limits.deadline_s) for delay in delays]
-    return least(cheap, lateness, losses, energies)
+        soon = alike(affordable, delays)
+        return least(alike(soon, energies), losses, energies, delays)
+    cheap = alike(list(everything), energies)
+    soon = [row for row in cheap if row in timely] or alike(cheap, delays)
+    return least(soon, losses, energies, delays)
+
+
+def alike(rows: list[int], figures: list[float]) -> list[int]:
+    return [row for row in rows if figures[row] <= 1.1 * min(figures[each] for each in rows)]
 
 
 def instance(random: np.random.Generator) -> tuple[Choices, Costs, Limits]:
