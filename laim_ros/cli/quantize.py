@@ -34,6 +34,9 @@ BLIP-2 at real size.
   laim quantize laim-mini-blip2 --prune neurons:0.25 --pictures scenes:64 --out small
   laim quantize laim-mini-blip2 --prune neurons:0.25 --pictures recorded/ --out small
 
+The feature codec's calibration goes along where the model has one (codec.safetensors, of `laim calibrate`): robot and
+edge must have the same.
+
 8 bits with the quantizer uniform hold every lower bit-width too, so that the robot can change it while it drives.
 """
 

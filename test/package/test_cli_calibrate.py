@@ -222,6 +222,23 @@ def test_a_packed_head_is_measured_as_it_is_against_what_it_was_made_of(
     assert main([*words, "--edge-model", str(model)]) == 0
 
 
+def test_a_packed_head_carries_the_codec_along(model: Path, pictures: Path, tmp_path: Path) -> None:
+    source = shutil.copytree(model, tmp_path / "source", ignore=shutil.ignore_patterns("codec*"))
+    words = ["--pictures", str(pictures), "--split-points", "qformer,vit.1", "--codec-only"]
+    assert main(["calibrate", "--model", str(source), *words]) == 0
+    identity = model_id(find_source(str(source)))
+    assert main(["quantize", str(source), "--bits", "4", "--out", str(tmp_path / "head")]) == 0
+    carried = Codecs.find(str(tmp_path / "head"), identity).calibrations
+    calibrated = Codecs.find(str(source), identity).calibrations
+    assert {name: each.digest for name, each in carried.items()} == {
+        name: each.digest for name, each in calibrated.items()
+    }
+    assert len(carried) == 2
+    (source / "codec.safetensors").write_bytes(b"torn")
+    assert main(["quantize", str(source), "--bits", "4", "--out", str(tmp_path / "other")]) == 0
+    assert not (tmp_path / "other" / "codec.safetensors").exists()
+
+
 def test_without_the_cider_library_it_is_said_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
