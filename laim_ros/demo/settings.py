@@ -52,6 +52,8 @@ TOUR: tuple[PlanStep, ...] = (
 )
 """Few bytes, fewer bytes, little work on the robot, less memory for it, none: what the planner chooses among.
 
+At 2 bits, codec klt keeps captions as true as at 8 after the Q-Former, and nearly so after two blocks.
+
 Where pictures are sent, weights do not matter: no frame of another step sees those of 4 bits.
 """
 

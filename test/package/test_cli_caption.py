@@ -51,6 +51,23 @@ def test_fewer_bits_are_fewer_bytes(model: str, picture: Path, capsys: pytest.Ca
     assert sizes[1] < sizes[0] < sizes[2]
 
 
+def test_the_shipped_model_codes_a_frame_in_a_few_bytes_and_other_codecs_are_said(
+    picture: Path, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes = []
+    for codec in ([], ["--codec", "plain"]):
+        assert main(["caption", str(picture), "--feature-bits", "2", *codec]) == 0
+        shown = capsys.readouterr()
+        assert shown.err == ""
+        sizes.append(int(re.search(r"\[([\d,]+) bytes", shown.out)[1].replace(",", "")))
+    assert sizes[0] < 60 < sizes[1]
+    assert main(["caption", str(picture), "--model", model, "--max-new-tokens", "2"]) == 0
+    why = "codec auto: plain, because the model has no calibration of klt at 'qformer'"
+    assert f"laim caption: {why}\n" in capsys.readouterr().err
+    assert main(["caption", str(picture), "--model", model, "--codec", "klt"]) == 1
+    assert "codec klt is not calibrated at 'qformer'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "words",
     [

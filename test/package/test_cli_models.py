@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,17 @@ def test_split_points_come_with_shapes_and_bytes(tmp_path: Path, capsys: pytest.
         assert " x ".join(map(str, shape)) in line
     queries, width = model.boundary_shape("qformer")
     assert f"{queries * width:,}" in shown
+    assert "no codec calibration" in shown
+    assert "klt, " not in shown
+
+
+def test_what_codec_klt_makes_of_features_is_told_where_it_is_calibrated(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "laim-mini-blip2"]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"codec klt as calibrated in \S+codec.safetensors for .*qformer", shown)
+    (line,) = [line for line in shown.splitlines() if line.startswith("  qformer ")]
+    one, two, four, eight = (float(figure.replace(",", "")) for figure in line.split()[-4:])
+    assert 0 < one < two < 24 < four < eight < 300
 
 
 def test_a_packed_head_says_what_it_is_made_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

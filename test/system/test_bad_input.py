@@ -82,10 +82,7 @@ class Sender:
 
 @pytest.fixture(scope="module")
 def running():
-    """A robot for raw and one for compressed images, a sender of anything, and the edge that serves all three.
-
-    The robot for compressed images has a calibration of codec `klt` of its own, and leaves it at first.
-    """
+    """Robots for raw and compressed images (the latter has its own calibration), a sender of anything, and one edge."""
     with ExitStack() as stack:
         other = shutil.copytree(random_model(), stack.enter_context(TemporaryDirectory()), dirs_exist_ok=True)
         calibrate(other, pictures=5)
@@ -227,16 +224,10 @@ def test_a_packet_of_another_model_is_refused_by_name(running):
     stranger = RobotHalf(load(random_model(7), last="qformer"), "/sender/robot")
     stream = stranger.describe(Plan("qformer"))
     running.sender.describe(stream)
-    result = settled(running.sender, lambda: running.sender.packet(stream), "give both the same model")
+    result = running.sender.outcome(running.sender.packet(stream))
+    assert "give both the same model" in result.error
     assert stranger.model.model_id in result.error
     assert running.sender.half.model.model_id in result.error
-
-
-def settled(sender: Sender, make, reason: str) -> FrameResult:
-    """The result of a packet whose description may come after it."""
-    result = sender.outcome(make())
-    assert re.search(reason, result.error), result.error
-    return result
 
 
 @pytest.mark.parametrize(
@@ -254,7 +245,8 @@ def test_a_stream_that_the_model_does_not_have_is_refused(running, change, reaso
     stream = msgspec.structs.replace(sender.stream, **change)
     sender.describe(stream)
     before_bytes = resident_bytes(running.edge_process.process.pid)
-    settled(sender, lambda: pack(Packet(stream.stream_id, 1, bytes(100))), reason)
+    result = sender.outcome(pack(Packet(stream.stream_id, 1, bytes(100))))
+    assert re.search(reason, result.error), result.error
     assert resident_bytes(running.edge_process.process.pid) < before_bytes + 20e6  # 60 million floats are 240 MB
     assert sender.outcome(sender.packet()).texts[0]
 
@@ -288,7 +280,6 @@ def test_an_edge_with_another_calibration_refuses_and_the_robot_says_so_everywhe
     robot = running.compressed
     robot.set(codec="auto", describe_timeout_s=2.0)
     reason = "'/jpeg/robot' codes 'qformer' with calibration .* give both sides the same codec.safetensors"
-    # The packet may come before its description, and then waits for it until the next one takes its place.
     result = robot.frame(picture(1))
     assert re.search(reason, result.error), result.error
     with ThreadPoolExecutor(1) as other:

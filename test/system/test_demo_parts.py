@@ -57,7 +57,7 @@ def a_frame(**changes: object) -> Frame:
         split_point="qformer",
         weight_bits=32,
         feature_bits=8,
-        codec="plain",
+        codec="klt",
         packet_bytes=900,
         robot_s=0.01,
         link_s=0.02,
@@ -88,7 +88,7 @@ def test_a_frame_is_there_once_all_that_matters_is(matcher: Matcher) -> None:
     (frame,) = matcher.take()
     assert (frame.stamp_ns, frame.caption, frame.true_caption, frame.right) == (7, TRUE, TRUE, True)
     assert (frame.robot_s, frame.link_s, frame.edge_s, frame.latency_s) == (0.01, 0.02, 0.03, 0.06)
-    assert frame.plan == ("qformer", "8", "4")
+    assert frame.plan == ("qformer", "8 plain", "4")
     assert frame.picture.shape == (3, 4, 3)
     assert matcher.take() == []
 
@@ -163,9 +163,9 @@ def test_the_report_is_strict_json_and_keeps_plans_apart() -> None:
     text = report(frames, [Answered("how many?", "count", "2", "1")], {"model": "m"})
     figures = json.loads(text, parse_constant=pytest.fail)
     assert [(plan["split_point"], plan["sent_as"], plan["weights"]) for plan in figures["plans"]] == [
-        ("qformer", "8", "32"),
+        ("qformer", "8 klt", "32"),
         ("input", "jpeg90", "–"),
-        ("qformer", "8", "4"),
+        ("qformer", "8 klt", "4"),
     ]
     assert [plan["bytes_per_frame"] for plan in figures["plans"]] == [900, 2000, 700]
     assert [frame["weight_bits"] for frame in figures["each_frame"]] == [32, 32, 4, 4]
@@ -262,7 +262,7 @@ def test_both_screens_show_what_was_said_and_what_is_true(width: int) -> None:
         written = io.StringIO()
         play(make(Console(file=written, width=width, height=40, force_terminal=make is LiveScreen, color_system=None)))
         shown = written.getvalue()
-        for expected in ("edge ready", TRUE, "✓", "a wrong caption", "✗", "qformer", "900"):
+        for expected in ("edge ready", TRUE, "✓", "a wrong caption", "✗", "qformer", "8 klt", "900"):
             assert expected in shown, (make.__name__, expected)
         for expected in ("the link is slow", "16 kbit/s (a token bucket inside this demo)"):
             assert expected in shown, (make.__name__, expected)

@@ -11,12 +11,12 @@ import pytest
 from laim_ros.demo.frames import Frame
 from laim_ros.demo.sheet import draw_sheet
 from laim_ros.demo.summary import in_time_share, report
-from laim_ros.demo.timeline import Timeline
+from laim_ros.demo.timeline import Timeline, report_words
 from laim_ros.demo.timeline_picture import draw_timeline
 from laim_ros.records import PlanReport
 
 PICTURES = PlanReport(split_point="input", weight_bits=8, feature_bits=8, codec="jpeg90", battery=0.9, goodput_bps=1e6)
-FEATURES = PlanReport(split_point="qformer", weight_bits=32, feature_bits=4, codec="plain", battery=0.5, reason="slow")
+FEATURES = PlanReport(split_point="qformer", weight_bits=32, feature_bits=4, codec="klt", battery=0.5, reason="slow")
 ALONE = PlanReport(split_point="output", weight_bits=32, feature_bits=4, codec="plain", battery=0.2, goodput_bps=0.0)
 WIDTH = 900
 
@@ -40,7 +40,9 @@ def test_a_change_is_another_way_to_run_not_another_figure() -> None:
     other_figures = PlanReport(split_point="input", weight_bits=4, feature_bits=2, codec="jpeg90", battery=0.8)
     assert timeline.add_report(1.0, other_figures) is None, "where pictures are sent, bits mean nothing"
     change = timeline.add_report(2.0, FEATURES)
-    assert (change.at_s, change.words, change.report.reason) == (2.0, "qformer, 4 bits", "slow")
+    assert (change.at_s, change.words, change.report.reason) == (2.0, "qformer, 4 bits (klt)", "slow")
+    decibels = PlanReport(split_point="qformer", weight_bits=32, feature_bits=4, codec="klt12")
+    assert report_words(decibels) == "qformer, klt12"
     assert timeline.add_report(3.0, ALONE).words == "all on the robot"
     history = json.loads(report([], [], timeline.history()), parse_constant=pytest.fail)
     assert [(each["at_s"], each["split_point"]) for each in history["plan_history"]] == [
