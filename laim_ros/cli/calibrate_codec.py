@@ -74,6 +74,10 @@ def with_codec(options: argparse.Namespace, subject: Subject, split_points: Sequ
     if present:
         print(f"{source}; kept{'' if resumed else ' (--new-codec makes it anew)'}", flush=True)
     if not missing:
+        head = subject.codec_paths[0]
+        if len(subject.codec_paths) > 1 and not head.is_file():  # packed before the model was calibrated
+            save_calibrations([head], model.model_id, known, source)
+            print(f"copied to {head}", flush=True)
         return subject.with_calibrations(known, source)
     frames = _frames(options, subject, most_frames(model, missing), warn)
     if len(frames.pixels) < 2:

@@ -212,6 +212,10 @@ def test_a_packed_head_is_measured_as_it_is_against_what_it_was_made_of(
     ]
     assert table.rows[-1].distortion > 0.05
     capsys.readouterr()
+    (head / "codec.safetensors").unlink()
+    assert main([*words, "--codec-only"]) == 0
+    assert f"copied to {head / 'codec.safetensors'}\n" in capsys.readouterr().out
+    assert Codecs.find(str(head), table.model_id).calibrations.keys() == {"qformer"}
     assert main([*words, "--weight-bits", "4"]) == 1
     assert "has weights of 3 bits" in capsys.readouterr().err
     assert main([*words, "--edge-model", "laim-mini-blip2"]) == 1
