@@ -132,9 +132,9 @@ class Desk:
         """The first report with these words among its remarks."""
         return self.wait_for(lambda report: words in report.remarks, f"the remark '{words}'")
 
-    def profile(self, who: str, costs: str, model_id: str = "m1") -> None:
+    def profile(self, who: str, costs: str, model_id: str = "m1", calibrations: str = "") -> None:
         """Publishes the profile of `robot` or `edge`."""
-        profile = Profile(model=MODEL, model_id=model_id, costs=costs)
+        profile = Profile(model=MODEL, model_id=model_id, costs=costs, calibrations=calibrations)
         self._profiles[who].publish(messages.profile_message(Header(), f"/{who}", profile))
 
     def link(self, goodput_bps: float, accept: Callable[[PlanReport], bool], what: str) -> PlanReport:

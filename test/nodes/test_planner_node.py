@@ -65,12 +65,14 @@ def test_what_is_missing_is_said_and_nothing_is_set(world):
     )
     world.desk.profile("robot", "")
     world.desk.wait_for(lambda report: f"the robot's profile of {MODEL} tells no times" in report.reason, "that")
-    world.desk.profile("robot", ROBOT_COSTS)
+    world.desk.profile("robot", ROBOT_COSTS, calibrations="qformer=ff")
     report = world.desk.wait_for(
         lambda report: "no profile of the edge" in report.reason, "that the edge has no profile"
     )
     assert (report.feasible, report.split_point, report.weight_bits) == (False, "qformer", 32)
+    world.desk.wait_for(lambda report: report.codec == "klt", "what codec auto is for this robot")
     assert world.robot.plans == []
+    assert "not set" not in world.planner.output(), "nobody has changed the plan"
 
 
 def test_profiles_bring_a_plan_all_at_once_and_probes(world):

@@ -71,9 +71,10 @@ def test_defaults_are_those_of_the_planning_part():
 
 
 def test_lists_of_choices():
-    lists = {"split_points": ["input", " vit.2"], "weight_bits": ["4", "16"], "feature_bits": [], "codecs": ["jpeg75"]}
-    allowed = PlannerSettings.read({**DEFAULTS, **lists, "clocks": False}).allowed
-    assert allowed == Allowed(("input", "vit.2"), (4, 16), (), ("jpeg75",), clocks=False)
+    lists = {"split_points": ["input", " vit.2"], "weight_bits": ["4", "16"], "feature_bits": []}
+    codecs = ("jpeg75", "klt", "klt12", "plain")
+    allowed = PlannerSettings.read({**DEFAULTS, **lists, "codecs": list(codecs), "clocks": False}).allowed
+    assert allowed == Allowed(("input", "vit.2"), (4, 16), (), codecs, clocks=False)
     for name, wrong in (("weight_bits", "9"), ("feature_bits", "four"), ("split_points", "vit"), ("codecs", "png")):
         with pytest.raises(ParameterValueError, match=f"{name}: .*'{wrong}'"):
             PlannerSettings.read({**DEFAULTS, name: [wrong]})

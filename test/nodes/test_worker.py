@@ -172,6 +172,9 @@ def test_a_flood_of_one_message_is_logged_once_per_period(monkeypatch):
     clock.now_s = 10.5
     log("bad packet")
     assert lines[2:] == ["999 more such messages in the last 10 s", "bad packet"]
+    for number in range(5):
+        log(f"{number} bytes do not fit", figures_matter=False)
+    assert lines[4:] == ["0 bytes do not fit"]
 
 
 def test_a_flood_of_different_messages_is_limited_too(monkeypatch):
