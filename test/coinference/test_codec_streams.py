@@ -122,6 +122,9 @@ def test_differences_over_a_link_that_loses_a_fifth_cost_fewer_bytes_and_only_lo
     by_themselves = [-1, *(number for number, reference in enumerate(referred) if reference is None)]
     assert max(after - before for before, after in pairwise(by_themselves)) <= MOST_IN_A_ROW + 1
     # One after each loss (or after several at once), as soon as a later frame's answer tells of it.
+    for lost in np.flatnonzero(~arrives[:-20]):
+        told = lost + 1 + int(np.argmax(arrives[lost + 1 :])) + 2
+        assert None in referred[lost + 1 : told + 1], lost
     assert len(by_themselves) <= np.count_nonzero(~arrives) + frames // MOST_IN_A_ROW
 
 
