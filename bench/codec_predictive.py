@@ -74,10 +74,8 @@ def send(halves: Halves, plan: Plan, features: np.ndarray, delay: int | None, ar
     for number, frame in enumerate(features):
         if delay is not None and number >= delay:
             heard = number - delay
-            if heard in decoded:
+            if heard in decoded:  # a lost packet is not heard of: the next confirmed one tells
                 references.confirmed(heard)
-            else:
-                references.lost(heard)
         reference = references.next(stream.stream_id) if delay is not None else None
         payload = unpack(halves.robot.pack(stream, number, frame, time.perf_counter(), reference=reference)).payload
         references.sent(stream.stream_id, number, reference)

@@ -295,18 +295,21 @@ class EdgeHalf:
             raise CodecError(f"shape {tuple(stream.shape)} at '{split_point}' is not the model's {expected}")
         self.codecs.check(stream)
 
-    def decode(self, stream: StreamDescription, payload: bytes, sequence: int = 0) -> np.ndarray:
+    def decode(
+        self, stream: StreamDescription, payload: bytes, sequence: int = 0, codecs: Codecs | None = None
+    ) -> np.ndarray:
         """The boundary tensor in a payload: float32 of the stream's shape, or uint8 (H, W, 3) at `input`.
 
         Args:
             stream: the stream that it came in (checked).
             payload: of the packet.
             sequence: of the packet, which predictive streams need.
+            codecs: of the packet's sender, `codecs.for_sender()`; None where there is but one.
 
         Raises:
             CodecError: the payload is damaged, is not what the stream promises, or refers to a frame not decoded here.
         """
-        return self.codecs.decode(stream, payload, sequence)
+        return (codecs or self.codecs).decode(stream, payload, sequence)
 
     def finish(self, frames: Sequence[tuple[StreamDescription, np.ndarray]], generation: Generation) -> list[list[str]]:
         """The texts of several frames, in their order: those at the same split point run as one batch.

@@ -49,7 +49,7 @@ def about_model(model: str, name: str, own: Path) -> list[Path]:
     places = [Path(model).expanduser() / name, own]
     with contextlib.suppress(PathsError):
         places.append(checkpoints_directory() / model / name)
-    return [place for place in places if place.is_file()]
+    return [place for place in dict.fromkeys(places) if place.is_file()]
 
 
 def write_whole(path: Path, content: str | bytes) -> None:

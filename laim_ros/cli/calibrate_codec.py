@@ -55,10 +55,11 @@ def with_codec(options: argparse.Namespace, subject: Subject, split_points: Sequ
         warn: told what a person should know.
 
     Raises:
-        EvaluationError: no pictures, or a file that cannot be written.
+        EvaluationError: no pictures, too few with --codec-only, or a file that cannot be written.
         CodecError: pictures that are all the same.
     """
     from laim_ros.evaluation.codec_calibration import calibrate_codec, most_frames, save_calibrations
+    from laim_ros.evaluation.errors import EvaluationError
     from laim_ros.evaluation.part_file import kept_calibrations
     from laim_ros.evaluation.table import part_path
 
@@ -73,6 +74,8 @@ def with_codec(options: argparse.Namespace, subject: Subject, split_points: Sequ
     missing = [point for point in points if point not in present]
     if present:
         print(f"{source}; kept{'' if resumed else ' (--new-codec makes it anew)'}", flush=True)
+    if options.codec_only and not points:
+        raise UsageError("--codec-only: no split point is asked for at which features are sent, such as qformer")
     if not missing:
         head = subject.codec_paths[0]
         if len(subject.codec_paths) > 1 and not head.is_file():  # packed before the model was calibrated
@@ -81,7 +84,10 @@ def with_codec(options: argparse.Namespace, subject: Subject, split_points: Sequ
         return subject.with_calibrations(known, source)
     frames = _frames(options, subject, most_frames(model, missing), warn)
     if len(frames.pixels) < 2:
-        warn(f"codec klt is not calibrated: {len(frames.pixels)} picture is not enough; give more")
+        few = "codec klt is not calibrated: every second picture is for it, and that makes not even two; give more"
+        if options.codec_only:
+            raise EvaluationError(few)
+        warn(few)
         return subject.with_calibrations(known, source)
     if len(frames.pixels) < _FEW_FRAMES:
         warn(f"codec klt is calibrated on {len(frames.pixels)} frames; it takes fewer bytes with {_FEW_FRAMES} or more")
@@ -101,6 +107,7 @@ def with_codec(options: argparse.Namespace, subject: Subject, split_points: Sequ
         flush=True,
     )
     _show(made)
+    print("robot and edge need the same file: an edge with another refuses every frame", flush=True)
     return subject.with_calibrations(known, f"codec klt as calibrated in {next(iter(written))}")
 
 

@@ -64,7 +64,7 @@ class SplitCalibration:
     frames: int
 
     def __post_init__(self) -> None:
-        if self.mean.ndim != 2:
+        if self.mean.ndim != 2 or not self.mean.size:
             raise CodecError(f"codec calibration: mean must have rows and columns, not shape {self.mean.shape}")
         rows, columns = self.mean.shape
         expected = {
@@ -86,7 +86,7 @@ class SplitCalibration:
                 raise CodecError(f"codec calibration: {name} holds a NaN or an infinity")
         if not (self.token_weights > 0).all():
             raise CodecError("codec calibration: token_weights must be positive")
-        if np.abs(self.steps).max() > MOST_STEP:
+        if self.steps.min() < -MOST_STEP or self.steps.max() > MOST_STEP:
             raise CodecError(f"codec calibration: steps must be within ±{MOST_STEP}")
         if self.shapes.max() >= len(SHAPES):
             raise CodecError(f"codec calibration: shapes must be below {len(SHAPES)}")
@@ -169,18 +169,16 @@ def read_calibrations(path: Path, model_id: str) -> dict[str, SplitCalibration]:
     again = "make it again with `laim calibrate`"
     try:
         if path.stat().st_size > _MOST_BYTES:
-            raise CodecError(f"codec calibration {path}: larger than {_MOST_BYTES} bytes")
+            raise CodecError(f"larger than {_MOST_BYTES} bytes")
         content = path.read_bytes()
         arrays = load(content)
-        about = msgspec.json.decode(_metadata(content).get("about", ""), type=_About)
+        about = _about(content, again)
     except OSError as error:
         raise CodecError(f"codec calibration {path}: {error.strerror}") from None
+    except CodecError as error:
+        raise CodecError(f"codec calibration {path}: {error}") from None
     except (SafetensorError, msgspec.MsgspecError, ValueError, KeyError) as error:
-        if isinstance(error, CodecError):
-            raise
         raise CodecError(f"codec calibration {path} cannot be read ({error}); {again}") from None
-    if about.version != _VERSION:
-        raise CodecError(f"codec calibration {path} has version {about.version}, here is {_VERSION}; {again}")
     if about.model_id != model_id:
         raise CodecError(
             f"codec calibration {path} was made with another model ({about.model_id}, not {model_id}); {again}"
@@ -228,13 +226,18 @@ def find_calibrations(model: str, model_id: str) -> tuple[dict[str, SplitCalibra
         except CodecError as error:
             reasons.append(str(error))
             continue
-        return calibrations, f"codec klt as calibrated in {path} for {', '.join(calibrations)}"
+        passed = "".join(f"; passed over: {reason}" for reason in reasons)
+        return calibrations, f"codec klt as calibrated in {path} for {', '.join(calibrations)}{passed}"
     found = "; ".join(reasons) or f"no codec calibration for {model}"
     return {}, f"{found}: features are coded by codec plain; make one with `laim calibrate --model {model}`"
 
 
-def _metadata(content: bytes) -> dict[str, str]:
-    """The metadata of a safetensors file: its header is JSON behind eight bytes that tell its length."""
+def _about(content: bytes, again: str) -> _About:
+    """What a safetensors file says beside its arrays: its header is JSON behind eight bytes that tell its length."""
     length = int.from_bytes(content[:8], "little")
-    header = msgspec.json.decode(content[8 : 8 + length])
-    return header.get("__metadata__", {})
+    fields = msgspec.json.decode(msgspec.json.decode(content[8 : 8 + length]).get("__metadata__", {}).get("about", ""))
+    # Before all else: a newer file may have fields that are not known here, and the version is the reason to name.
+    version = fields.get("version") if isinstance(fields, dict) else None
+    if version != _VERSION:
+        raise CodecError(f"version {version}, here is {_VERSION}; {again}")
+    return msgspec.convert(fields, _About)

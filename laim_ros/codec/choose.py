@@ -51,7 +51,7 @@ def codec_for(stream: StreamDescription, calibration: SplitCalibration | None = 
 
 
 class Codecs:
-    """Codes the frames of any streams of one model. For one thread at a time.
+    """Codes the frames of any streams of one model and one sender. For one thread at a time.
 
     Args:
         calibrations: of codec `klt`, by split point.
@@ -74,6 +74,10 @@ class Codecs:
         """With the model's own calibrations, if there are any; see `find_calibrations`."""
         return cls(*find_calibrations(model, model_id))
 
+    def for_sender(self) -> Codecs:
+        """The same calibrations for another sender: predictive streams remember frames, and must not mix them."""
+        return Codecs(self.calibrations, self.source)
+
     def calibration(self, plan: Plan) -> SplitCalibration | None:
         """What a plan's codec needs; None where it needs nothing.
 
@@ -93,10 +97,12 @@ class Codecs:
         """Whether frames of a stream can be decoded here.
 
         Raises:
-            CodecError: it names a calibration that is not here.
+            CodecError: it names a calibration that is not here, or that cannot be inverted.
         """
         if codes_by_calibration(stream.plan):
-            check_calibration(stream, self.calibrations.get(stream.plan.split_point))
+            calibration = self.calibrations.get(stream.plan.split_point)
+            check_calibration(stream, calibration)
+            calibration.inverses  # noqa: B018 - that they exist, and their second of work, before the first frame
 
     def encode(
         self,

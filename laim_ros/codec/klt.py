@@ -142,10 +142,10 @@ class KltCodec:
         levels = reader.levels(classes)
         reader.end()
         values = rebuild(levels, classes)
-        values *= np.float32(2.0 ** (step / 8))
-        if before is not None:
-            values += before
         with np.errstate(over="ignore", invalid="ignore"):
+            values *= np.float32(2.0 ** (step / 8))
+            if before is not None:
+                values += before
             array = self._features(values)
         if not math.isfinite(float(array.sum(dtype=np.float64))):
             raise CodecError("features: decoded values are beyond what float32 holds")

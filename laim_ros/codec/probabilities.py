@@ -9,7 +9,7 @@ buckets worth listing, with integer frequencies that sum to 2**14; `ESCAPE` anno
 every level: a strange scene costs bytes, never correctness.
 
 The tables come from floating point and are rounded once; from there on everything is integer. No number lies within
-4e-5 of where rounding turns, so machines with sound arithmetic agree; `tables_digest` names the tables, so that those
+2e-5 of where rounding turns, so machines with sound arithmetic agree; `tables_digest` names the tables, so that those
 that do not, or of another version, refuse each other's bytes.
 """
 

@@ -141,7 +141,10 @@ class EdgeNode(LaimNode):
 
     def _open(self, namespace: str) -> RobotPort:
         profile = profile_of(self.values["model"], self._half, self._costs)
-        return RobotPort(self, namespace, profile, check=self._half.check, ready=self._seat, refused=self._refuse)
+        codecs = self._half.codecs.for_sender()
+        return RobotPort(
+            self, namespace, profile, codecs, check=self._half.check, ready=self._seat, refused=self._refuse
+        )
 
     # Callbacks: none of them waits.
 
@@ -172,7 +175,7 @@ class EdgeNode(LaimNode):
                 continue
             decoding_s = time.perf_counter()
             try:
-                features = self._half.decode(packet.stream, packet.payload, packet.sequence)
+                features = self._half.decode(packet.stream, packet.payload, packet.sequence, packet.port.codecs)
             except CodecError as error:
                 self._refuse(packet.port, packet.header, str(error), packet.sequence)
                 continue

@@ -185,7 +185,7 @@ class RobotNode(LaimNode):
             why_plain = "" if half is None else self._settings.why_plain
             if why_plain and why_plain not in self._said_plain:
                 self._said_plain.add(why_plain)
-                self.get_logger().warning(why_plain)
+                self.get_logger().info(why_plain)
 
     # Callbacks: none of them waits.
 
@@ -271,7 +271,12 @@ class RobotNode(LaimNode):
         if at_output:
             self._finish_here(turn, features, prompts, frame, settings)
             return
-        sequence = self._sender.send(self._half, self._ledger, turn, features, prompts, settings, questions)
+        try:
+            sequence = self._sender.send(self._half, self._ledger, turn, features, prompts, settings, questions)
+        except CodecError:
+            for question in questions:  # a frame that cannot be sent must not cost its questions
+                self._questions.ask_again(question, time.perf_counter())
+            raise
         self._outcomes.repeater.sent(sequence, features, settings.asked, now_s)
         self._ask_again()
 

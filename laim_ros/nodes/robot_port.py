@@ -13,7 +13,7 @@ from rclpy.node import Node
 from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Header, String
 
-from laim_ros.codec import CodecError, StreamDescription, json_stream_id, unpack
+from laim_ros.codec import CodecError, Codecs, StreamDescription, json_stream_id, unpack
 from laim_ros.nodes import messages, qos
 from laim_ros.nodes.messages import MessageError
 from laim_ros.nodes.publishing import ResultPublisher, publish_profile
@@ -47,6 +47,7 @@ class RobotPort:
         node: the edge node.
         namespace: the robot's namespace without a trailing slash; empty for the root.
         profile: what this edge can do, published latched.
+        codecs: for the packets of this robot alone.
         check: raises CodecError for a stream that this edge cannot serve.
         ready: takes a packet whose stream is known.
         refused: told of a packet that cannot be finished: port, header, reason, sequence.
@@ -57,12 +58,13 @@ class RobotPort:
         node: Node,
         namespace: str,
         profile: Profile,
+        codecs: Codecs,
         *,
         check: Callable[[StreamDescription], None],
         ready: Callable[[WaitingPacket], None],
         refused: Callable[[RobotPort, Header, str, int], None],
     ) -> None:
-        self.namespace = namespace
+        self.namespace, self.codecs = namespace, codecs
         self.unknown_stream = self.probes = 0
         self.last_link_s = math.nan
         self._node, self._check, self._ready, self._refused = node, check, ready, refused

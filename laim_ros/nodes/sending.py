@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -69,7 +70,8 @@ class PacketSender:
         )
         self._streams = node.create_publisher(String, "laim/stream", qos.STREAM)
         self._published_stream_id: int | None = None
-        self._sequence = 0
+        # Not from 0: an edge that remembers frames of this robot's life before must not take them for newer ones.
+        self._sequence = secrets.randbelow(_SEQUENCES)
         self.references = References()
 
     def begin(self) -> None:

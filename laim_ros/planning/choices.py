@@ -114,7 +114,7 @@ def build_choices(
     """
     if edge is not None and edge.model_id != robot.model_id:
         raise PlanningError(f"the robot runs {robot.model} ({robot.model_id}), the edge {edge.model} ({edge.model_id})")
-    measured = None if quality is None else quality.index()
+    measured = None if quality is None else _of_this_calibration(quality, robot)
     modes = robot.modes
     if allowed is not None and not allowed.clocks:
         modes = (msgspec.structs.replace(modes[0], clock_hz=0.0),)
@@ -139,7 +139,7 @@ def build_choices(
             f"no plan is left for {robot.model}: allow more split points, bits or codecs"
             + ("" if quality is None else ", or measure more of them with `laim calibrate`")
             + ("" if edge is not None else ", or give an edge")
-            + _about_klt(robot, edge, allowed or Allowed())
+            + "".join(f"; {why}" for why in filter(None, [why_no_klt(robot, edge, quality)]))
         )
     plans, *columns, estimates = zip(*found, strict=True)
     robot_s, edge_s, size, active_w, loss = (np.array(column, np.float64) for column in columns)
@@ -260,10 +260,36 @@ def _calibrated_alike(point: str, robot: MachineProfile, edge: MachineProfile | 
     return edge is not None and point in robot.digests and robot.digests[point] == edge.digests.get(point)
 
 
-def _about_klt(robot: MachineProfile, edge: MachineProfile | None, allowed: Allowed) -> str:
-    """What would help where codec `klt` alone is wanted, and cannot be had."""
-    features = [codec for codec in allowed.codecs if is_feature_codec(codec)]
-    points = allowed.split_points or robot.split_points
-    if not features or "plain" in features or any(_calibrated_alike(point, robot, edge) for point in points):
+def _of_this_calibration(quality: QualityTable, robot: MachineProfile) -> dict[tuple, QualityRow]:
+    """The table's rows without those of codec `klt` with another calibration than the robot's."""
+    others = _measured_otherwise(quality, robot)
+    return {
+        key: row
+        for key, row in quality.index().items()
+        if row.split_point not in others or not row.codec.startswith("klt")
+    }
+
+
+def _measured_otherwise(quality: QualityTable, robot: MachineProfile) -> list[str]:
+    """Split points at which the table tells of another calibration than the robot's."""
+    return [point for point, digest in robot.digests.items() if quality.calibrations.get(point, digest) != digest]
+
+
+def why_no_klt(robot: MachineProfile, edge: MachineProfile | None, quality: QualityTable | None) -> str:
+    """What keeps codec `klt` from being chosen at split points where one side has a calibration; empty if nothing."""
+    if edge is None:
         return ""
-    return "; codec klt needs the same calibration on robot and edge (`laim calibrate`)"
+    calibrated = [point for point in robot.split_points if point in robot.digests or point in edge.digests]
+    differing = [point for point in calibrated if not _calibrated_alike(point, robot, edge)]
+    if differing:
+        return (
+            f"robot and edge have not the same calibration of codec klt at {', '.join(differing)}, where it is not "
+            "chosen: give both the same codec.safetensors (`laim calibrate`)"
+        )
+    others = [] if quality is None else _measured_otherwise(quality, robot)
+    if others:
+        return (
+            f"the quality table was measured with another calibration of codec klt at {', '.join(others)}, where it is "
+            "not chosen: measure again with `laim calibrate`"
+        )
+    return ""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from laim_ros.plan import Plan
-from laim_ros.planning.choices import Allowed, Choices, build_choices
+from laim_ros.planning.choices import Allowed, Choices, build_choices, why_no_klt
 from laim_ros.planning.design import Corrections, Costs, Limits, Selection, expected_costs, priced_loss, select
 from laim_ros.planning.forecast import LinkForecast, LinkForecaster
 from laim_ros.planning.observations import LONGEST_S, MOST_BYTES, Observations
@@ -115,6 +115,7 @@ class Planner:
             edge = None
         elif edge is None:
             self._trouble = "no profile of the edge that tells times has come yet"
+        self._quality_remark = "; ".join(filter(None, [self._quality_remark, why_no_klt(robot, edge, quality)]))
         try:
             choices = build_choices(robot, edge, quality, self._allowed)
         except ValueError as error:

@@ -68,6 +68,7 @@ class QualityTable(Struct, frozen=True, forbid_unknown_fields=True):
         quantizer, prune: with which the heads were made.
         rows: one per way to run it.
         engine: what ran the heads of 1 to 8 bits; others differ by a fraction of a standard error.
+        calibrations: of codec `klt`, digests by split point; rows of another calibration are not used.
         float_true_share, float_cider_d: of the unsplit float32 model on the same frames.
     """
 
@@ -79,6 +80,7 @@ class QualityTable(Struct, frozen=True, forbid_unknown_fields=True):
     rows: Annotated[tuple[QualityRow, ...], Meta(min_length=1)]
     prune: str = ""
     engine: str = ""
+    calibrations: dict[str, str] = {}
     float_true_share: _Share | None = None
     float_cider_d: float | None = None
     version: Literal[1] = _VERSION

@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from codec_streams import klt_stream
+from made_calibration import bell_shaped_calibration
 
-from laim_ros.codec import CodecError, SplitCalibration, codec_for
+from laim_ros.codec import WIRE_VERSION, CodecError, Codecs, SplitCalibration, StreamDescription, codec_for
 from laim_ros.codec.fitting import Sensitivity, fitted
+from laim_ros.plan import Plan
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -159,3 +161,23 @@ def test_a_calibration_that_is_not_the_streams_is_refused() -> None:
         codec_for(stream, None)
     with pytest.raises(CodecError, match="is for 96 elements, the stream has 48"):
         codec_for(klt_stream(one, (3, 16)), one)
+
+
+def test_two_senders_of_equal_streams_do_not_mix_what_they_refer_to() -> None:
+    """Two robots of one name, such as in two domains that a bridge joins, at the same numbers."""
+    calibration = bell_shaped_calibration((8, 16))
+    plan = Plan("qformer", 32, 6, "klt")
+    stream = StreamDescription(
+        WIRE_VERSION, "robot", "00", plan, (8, 16), calibration=calibration.digest, predictive=True
+    )
+    edge = Codecs({"qformer": calibration})
+    robots = [(Codecs({"qformer": calibration}), edge.for_sender(), random_frame(seed)) for seed in range(2)]
+    for sequence in range(4):
+        for robot, at_edge, first in robots:
+            frame = first + np.float32(0.01 * sequence)
+            payload = robot.encode(stream, frame, sequence, sequence - 1 if sequence else None)
+            assert np.abs(at_edge.decode(stream, payload, sequence) - frame).mean() < 0.05
+
+
+def random_frame(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((8, 16), np.float32)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import msgspec
 import numpy as np
 import pytest
 from small_world import (
@@ -21,7 +22,7 @@ from small_world import (
 from laim_ros.codec import HEADER_BYTES, WIRE_VERSION, StreamDescription, codec_for
 from laim_ros.plan import BIT_WIDTHS, MOST_DECIBELS, PICTURE_FORMATS, Plan
 from laim_ros.planning import Allowed, MachineProfile, PlanningError, PowerMode, StageTimes, build_choices
-from laim_ros.planning.choices import theory_loss
+from laim_ros.planning.choices import theory_loss, why_no_klt
 from laim_ros.planning.costs import packet_bytes_bound
 from laim_ros.planning.profiles import Calibrated
 from laim_ros.planning.quality import plan_key
@@ -166,8 +167,19 @@ def test_features_are_coded_by_klt_only_where_robot_and_edge_have_the_same_calib
     if alike:
         assert codecs_at("qformer", robot, edge, None, only) == [("klt", width) for width in bits]
     else:
-        with pytest.raises(PlanningError, match="klt needs the same calibration on robot and edge"):
+        with pytest.raises(PlanningError, match="have not the same calibration of codec klt"):
             build_choices(robot, edge, None, only)
+
+
+@pytest.mark.parametrize(
+    ("measured_with", "chosen"), [({}, "klt"), ({"qformer": "c1"}, "klt"), ({"qformer": "c0"}, "plain")]
+)
+def test_a_table_of_another_calibration_tells_nothing_of_klt(measured_with: dict[str, str], chosen: str) -> None:
+    rows = {Plan("qformer", 8, 2): (400, 0.2), Plan("qformer", 8, 2, "klt"): (30, 0.05)}
+    robot, edge = robot_profile(calibrations=CALIBRATED), edge_profile(calibrations=CALIBRATED)
+    table = msgspec.structs.replace(quality_table(rows), calibrations=measured_with)
+    assert {plan.codec for plan in build_choices(robot, edge, table).plans} == {chosen}
+    assert ("measured with another calibration" in why_no_klt(robot, edge, table)) is (chosen == "plain")
 
 
 def test_where_there_is_a_table_klt_takes_the_place_of_what_it_was_measured_for() -> None:
