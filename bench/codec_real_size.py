@@ -53,7 +53,7 @@ def real_size(cache: Path) -> tuple[list[dict], list[Bar]]:
     print(f"\nreal size, random weights: {len(pixels)} pieces of photographs, bytes of pictures of 224 × 224")
     print("  ".join(f"{codec} {size:.0f}" for codec, size in sizes.items()))
     print("\nkilobytes by feature_bits, and milliseconds to encode + decode")
-    print(f"{'split':8}" + "".join(f"{f'{bits} bits':>22}" for bits in _SHOWN_BITS) + "   below {_AGAINST} up to")
+    print(f"{'split':8}" + "".join(f"{f'{bits} bits':>22}" for bits in _SHOWN_BITS) + f"   below {_AGAINST} up to")
     for point in SPLIT_POINTS:
         mine = _rows_at(point, folder)
         rows += mine

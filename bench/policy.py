@@ -138,7 +138,7 @@ def real_size(table: QualityTable, robot: MachineProfile) -> QualityTable:
             share = row.packet_bytes / packet_bytes_bound(plan, small_shape)
             size = share * packet_bytes_bound(plan, robot.shapes[point])
         rows.append(replace(row, split_point=point, packet_bytes=size, packet_bytes_p95=size))
-    return replace(table, model_id=robot.model_id, rows=tuple(rows))
+    return replace(table, model_id=robot.model_id, rows=tuple(rows), calibrations={})
 
 
 def picture_bytes(codecs: set[str], shape: Sequence[int]) -> dict[str, float]:
