@@ -39,7 +39,7 @@ same. With synthetic scenes also: how many are true and complete, and CIDEr-D. T
   laim calibrate --weight-bits 2,3,4 --quantizer exponential --out exponential.json
 
 How long it takes: rows × frames × what the rest of the model and a caption take for one frame. The usual 143 rows of
-laim-mini-blip2 on 500 scenes take about 8 minutes of one core. For BLIP-2 at real size begin with few: where a caption
+laim-mini-blip2 on 500 scenes take about 7 minutes of one core. For BLIP-2 at real size begin with few: where a caption
 takes the edge 0.2 s, 143 rows on 100 pictures are 50 minutes. In memory are the edge's whole model and one head at a
 time. After each row it is safe to interrupt: what has been measured is kept in FILE.part, and the same command goes on.
 """
